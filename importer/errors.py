@@ -1,0 +1,41 @@
+"""What can end a run early, as sentences for people: what, where, what to do next."""
+
+from __future__ import annotations
+
+from importer.model import ExitCode
+
+
+class ImporterError(Exception):
+    """A run, or the command before it, cannot go on. `str()` is the sentence to show; no traceback is due."""
+
+    exit_code = ExitCode.USAGE
+
+
+class SettingsError(ImporterError):
+    """A setting, a flag or a credential is missing or wrong."""
+
+
+class InputError(ImporterError):
+    """The input cannot be read, or not be read on."""
+
+
+class RunDirectoryError(ImporterError):
+    """The run directory belongs to something else."""
+
+
+class RefusedError(ImporterError):
+    """The API refused credentials, address or list; no other request would fare better."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class ThresholdError(ImporterError):
+    """Too much went wrong, or everything in the same way."""
+
+    exit_code = ExitCode.THRESHOLD
+
+
+class IncompleteError(ImporterError):
+    """The run was cut short by a signal, an outage or the disk; the same command goes on."""
+
+    exit_code = ExitCode.INCOMPLETE

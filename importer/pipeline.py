@@ -1,0 +1,96 @@
+"""The whole flow of a run, on one screen: its queues, its concurrency and its end are here and nowhere else.
+
+source ──► batches ──► senders × concurrency ──► results ──► collector
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import NoReturn
+
+from importer.collector import Collector
+from importer.errors import ImporterError, InputError
+from importer.model import Batch, BatchResult
+from importer.sender import Sender
+from importer.shutdown import Shutdown, StoppedError
+from importer.source import Source
+from importer.threads import Worker
+
+
+class Pipeline:
+    """One run. It receives its parts, and owns none of them."""
+
+    def __init__(
+        self, source: Source, sender: Sender, collector: Collector, shutdown: Shutdown, *, concurrency: int
+    ) -> None:
+        """Keep at most `concurrency` requests in flight."""
+        self._source = source
+        self._sender = sender
+        self._collector = collector
+        self._shutdown = shutdown
+        self._concurrency = concurrency
+        # Back-pressure: a slow disk stops the senders, slow senders stop the reader.
+        self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(concurrency)
+        self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue(concurrency)
+        self._input_error: InputError | None = None
+
+    async def run(self) -> None:
+        """Take every batch to its report lines.
+
+        Raises the ImporterError for which the run ends early. Whatever was read before an input turned out to be
+        unreadable is still delivered; after any other cause nothing more is sent.
+        """
+        try:
+            async with asyncio.TaskGroup() as collecting:
+                collecting.create_task(self._collect(), name="collector")
+                async with asyncio.TaskGroup() as sending:
+                    sending.create_task(self._read(), name="reader")
+                    for number in range(1, self._concurrency + 1):
+                        sending.create_task(self._send(), name=f"sender {number}")
+                await self._results.put(None)
+        except BaseExceptionGroup as group:
+            _raise_first(group)
+        if cause := self._shutdown.cause or self._input_error:
+            raise cause
+
+    async def _read(self) -> None:
+        reader = Worker("reader")
+        batches: Iterator[Batch] = iter(self._source)
+        try:
+            async with self._shutdown.waiting():
+                try:
+                    while (batch := await reader.call(next, batches, None)) is not None:
+                        await self._batches.put(batch)
+                except InputError as error:
+                    self._input_error = error
+                for _ in range(self._concurrency):
+                    await self._batches.put(None)
+        except StoppedError:
+            return
+        finally:
+            reader.close()
+
+    async def _send(self) -> None:
+        try:
+            while (batch := await self._next_batch()) is not None:
+                result = await self._sender.deliver(batch)
+                await self._results.put(result)
+        except StoppedError:
+            return
+
+    async def _next_batch(self) -> Batch | None:
+        async with self._shutdown.waiting():
+            return await self._batches.get()
+
+    async def _collect(self) -> None:
+        while (result := await self._results.get()) is not None:
+            await self._collector.record(result)
+
+
+def _raise_first(group: BaseExceptionGroup) -> NoReturn:
+    """Raise what went wrong first; the rest are its consequences."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = next((each for each in error.exceptions if isinstance(each, ImporterError)), error.exceptions[0])
+    raise error
