@@ -1,0 +1,1 @@
+"""The sandbox: its rules under a fake clock, and its promises over real HTTP."""
