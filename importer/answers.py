@@ -48,6 +48,7 @@ class Answered(msgspec.Struct, frozen=True):
     items: Sequence[Item]
     metadata: Metadata | None = None
     unreadable_items: int = 0
+    retry_after_seconds: float | None = None
 
 
 Answer = NotSent | Lost | Throttled | Refused | Answered
@@ -71,7 +72,7 @@ def interpret(status: int, retry_after_seconds: float | None, body: bytes, conta
         return Refused(status, envelope.error if envelope else None)
     items = envelope.items if envelope else None
     if envelope and items is not None and (status < 300 or _speaks_of_each(items, status, contacts)):
-        return Answered(items, envelope.metadata, envelope.unreadable_items)
+        return Answered(items, envelope.metadata, envelope.unreadable_items, retry_after_seconds)
     whole = (envelope.http_code if envelope and status < 300 else None) or status
     error_data = envelope.error if envelope else None
     if whole == 429:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from importer import __version__
+from importer import __version__, options
 from importer.errors import ImporterError, IncompleteError, SettingsError
 
 if TYPE_CHECKING:
@@ -29,25 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Add very many existing contacts to an Exotel Campaigns list, and account for every row.",
     epilog="Exit codes: 0 every row is in the list · 1 finished, some rows are not · 2 usage, configuration or input "
-    "error · 3 stopped by a threshold · 4 refused by the API · 5 incomplete.",
+    "error · 3 stopped by a threshold · 4 refused by the API · 5 incomplete: the same command resumes.",
 )
-
-InputArgument = Annotated[
-    str, typer.Argument(metavar="INPUT", help="CSV file, also .gz .bz2 .xz .zst, or - for standard input.")
-]
-ListOption = Annotated[str, typer.Option("--list", metavar="LIST_SID", help="The list that the contacts are added to.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings; config.yaml by default, if there is one.")
-]
-ColumnOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The sid's column, by name or by number from 1.")
-]
-DelimiterOption = Annotated[str | None, typer.Option(metavar="CHAR", help="auto, or one of , ; tab |")]
-EncodingOption = Annotated[str | None, typer.Option(metavar="NAME", help="The input's encoding; utf-8 by default.")]
-BatchSizeOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Contacts a request; 5000 by default, and at most.")
-]
-QuotaOption = Annotated[float | None, typer.Option(metavar="N", help="The account's quota; 30 by default.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -67,42 +50,23 @@ def _importer(
 
 @app.command()
 def run(
-    input_: InputArgument,
-    list_sid: ListOption,
-    config: ConfigOption = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where report and summary go; runs/<input>-<id> by default.")
-    ] = None,
-    column: ColumnOption = None,
-    requests_per_minute: QuotaOption = None,
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Requests in flight at most; 4 by default.")
-    ] = None,
-    batch_size: BatchSizeOption = None,
-    on_unknown: Annotated[
-        str | None,
-        typer.Option(
-            metavar="resend|hold",
-            help="Whether contacts whose request got no answer are sent again; resend by default.",
-        ),
-    ] = None,
-    delimiter: DelimiterOption = None,
-    encoding: EncodingOption = None,
-    region: Annotated[
-        str | None, typer.Option(metavar="mumbai|singapore", help="Where the account lives; mumbai by default.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Another address of the API: scheme, host and port.")
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEVEL", help="debug, info, warning or error; info by default, warning beside a live display."
-        ),
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(metavar="FORMAT", help="auto, console or json.")] = None,
+    input_: options.Input,
+    list_sid: options.ListSid,
+    config: options.Config = None,
+    run_dir: options.RunDir = None,
+    column: options.Column = None,
+    requests_per_minute: options.RequestsPerMinute = None,
+    concurrency: options.Concurrency = None,
+    batch_size: options.BatchSize = None,
+    on_unknown: options.OnUnknown = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
+    region: options.Region = None,
+    base_url: options.BaseUrl = None,
+    log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
 ) -> None:
-    """Import the contacts of a CSV file into a list.
+    """Import the contacts of a CSV file into a list. The same command again resumes an incomplete run.
 
     The credentials come from EXOTEL_API_KEY, EXOTEL_API_TOKEN and EXOTEL_ACCOUNT_SID. Every setting can also be
     given in the configuration file, or in the environment as IMPORTER_<SECTION>__<FIELD>.
@@ -111,9 +75,10 @@ def run(
     from importer.logs import Masker, configure_logs
     from importer.model import Tally
     from importer.progress import show_summary, showing
-    from importer.run import Job, default_directory, open_source
+    from importer.run import Job, default_directory, identify, open_source
     from importer.run import run as run_job
     from importer.settings import load_credentials, load_settings
+    from importer.shutdown import Shutdown
 
     settings = load_settings(
         {
@@ -135,41 +100,42 @@ def run(
     beside_display = sys.stderr.isatty() and log_level is None
     configure_logs("warning" if beside_display else settings.log.level, settings.log.format, masker)
     source = Input(input_)
+    batches = open_source(source, settings.input, settings.delivery.batch_size)
     job = Job(
-        location=input_,
-        source=open_source(source, settings),
-        list_sid=list_sid,
+        source=batches,
+        identity=identify(source, batches, list_sid, settings),
         directory=run_dir or default_directory(source, list_sid, settings),
         settings=settings,
         account_sid=account_sid,
         credentials=credentials,
     )
-    tally = Tally()
 
-    async def main() -> None:
+    async def main() -> int:
+        tally, shutdown = Tally(), Shutdown(settings.run.shutdown_grace_seconds)
+        _stop_on_signals(shutdown)
         async with showing(tally, f"{source.name} → list {list_sid}"):
-            summary = await run_job(job, tally, _stop_on_signals)
-        show_summary(summary, str(job.directory / "report.jsonl"))
-        if summary.error:
-            _complain(masker.text(summary.error))
-        raise typer.Exit(summary.exit_code or 0)
+            ended = await run_job(job, tally, shutdown)
+        if ended.was_complete:
+            typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
+        show_summary(ended.summary, job.directory)
+        if ended.summary.error:
+            _complain(masker.text(ended.summary.error))
+        return int(ended.summary.exit_code or 0)
 
-    asyncio.run(main())
+    raise typer.Exit(asyncio.run(main()))
 
 
 @app.command()
 def check(
-    input_: InputArgument,
-    list_sid: Annotated[
-        str | None, typer.Option("--list", metavar="LIST_SID", help="The list of the run to come.")
-    ] = None,
-    config: ConfigOption = None,
-    column: ColumnOption = None,
-    requests_per_minute: QuotaOption = None,
-    batch_size: BatchSizeOption = None,
-    delimiter: DelimiterOption = None,
-    encoding: EncodingOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
+    input_: options.Input,
+    list_sid: options.OptionalListSid = None,
+    config: options.Config = None,
+    column: options.Column = None,
+    requests_per_minute: options.RequestsPerMinute = None,
+    batch_size: options.BatchSize = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
+    as_json: options.Json = False,
 ) -> None:
     """Read everything and send nothing: rows, invalid rows, batches, time at the quota."""
     import msgspec
@@ -189,7 +155,7 @@ def check(
     )
     if list_sid is not None:
         _check_list_sid(list_sid)
-    source = open_source(Input(input_), settings)
+    source = open_source(Input(input_), settings.input, settings.delivery.batch_size)
     finding = check_source(source, settings.delivery.requests_per_minute)
     if as_json:
         typer.echo(msgspec.json.encode(finding))
@@ -198,13 +164,50 @@ def check(
 
 
 @app.command()
-def sandbox(
-    port: Annotated[int, typer.Option(metavar="N", help="Port on 127.0.0.1; 0 picks a free one.")] = 8080,
-    scenario: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="What goes wrong, as YAML, or the name of a scenario that comes along."),
-    ] = None,
-) -> None:
+def status(run_dir: options.RunDirectory, as_json: options.Json = False) -> None:
+    """Tell what became of a run so far."""
+    import msgspec
+
+    from importer.progress import show_status
+    from importer.status import status_of
+
+    found = status_of(run_dir)
+    if as_json:
+        typer.echo(msgspec.json.encode({"running": found.running, **msgspec.structs.asdict(found.summary)}))
+    else:
+        show_status(found, run_dir)
+
+
+@app.command()
+def verify(run_dir: options.RunDirectory, input_: options.RecordedInput = None) -> None:
+    """Prove a run: input against report, row by row, and every count. Exits 0 if all of it holds, 1 if not."""
+    from importer.past import open_past
+    from importer.verify import verify as verify_run
+
+    with open_past(run_dir, input_) as past:
+        found = verify_run(run_dir, past.source(), past.history)
+    for violation in found.violations:
+        typer.echo(violation)
+    if found.violations:
+        _complain(f"{run_dir}: the report is not to be believed ({len(found.violations)} violations shown).")
+        raise typer.Exit(1)
+    typer.echo(f"{found.rows:,} rows of the input, each in the report exactly once; all counts agree.")
+
+
+@app.command()
+def failed(run_dir: options.RunDirectory, input_: options.RecordedInput = None, output: options.Output = None) -> None:
+    """Write the rows that are not in the list, as CSV: as they stand in the input, with what became of them.
+
+    What it writes can be imported again.
+    """
+    from importer.failed import write_failed
+
+    rows = write_failed(run_dir, input_, output)
+    typer.echo(f"{rows:,} rows are not, or may not be, in the list.", err=True)
+
+
+@app.command()
+def sandbox(port: options.Port = 8080, scenario: options.Scenario = None) -> None:
     """Serve a stand-in of the API on loopback, to try things out without an account."""
     from importer.sandbox import Sandbox, SandboxError, Scenario
 
@@ -217,7 +220,12 @@ def sandbox(
         async with Sandbox(served).serve(port=port) as url:
             typer.echo(url)
             typer.echo(
-                _how_to_use(url, served.account_sid, served.api_key, served.api_token, served.lists[0]), err=True
+                f"The sandbox listens at {url}; Ctrl-C ends it. In another terminal:\n\n"
+                f"  export EXOTEL_ACCOUNT_SID={served.account_sid} EXOTEL_API_KEY={served.api_key} "
+                f"EXOTEL_API_TOKEN={served.api_token}\n"
+                f"  importer run INPUT --base-url {url} --list {served.lists[0]}\n\n"
+                f"What truly happened: {url}/_ledger",
+                err=True,
             )
             await stopped.wait()
 
@@ -228,24 +236,11 @@ def sandbox(
 
 
 @app.command()
-def demo(
-    directory: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where its files go; importer-demo by default.")
-    ] = None,
-) -> None:
+def demo(directory: options.DemoDirectory = None) -> None:
     """See it work: make a CSV file, import it into a sandbox, and check the report against what truly happened."""
     from importer.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(directory, typer.echo, _stop_on_signals)))
-
-
-def _how_to_use(url: str, account_sid: str, api_key: str, api_token: str, list_sid: str) -> str:
-    return (
-        f"The sandbox listens at {url}; Ctrl-C ends it. In another terminal:\n\n"
-        f"  export EXOTEL_ACCOUNT_SID={account_sid} EXOTEL_API_KEY={api_key} EXOTEL_API_TOKEN={api_token}\n"
-        f"  importer run INPUT --base-url {url} --list {list_sid}\n\n"
-        f"What truly happened: {url}/_ledger"
-    )
 
 
 def _check_list_sid(list_sid: str) -> None:
@@ -254,13 +249,14 @@ def _check_list_sid(list_sid: str) -> None:
 
 
 def _stop_on_signals(shutdown: Shutdown) -> None:
-    """First signal: finish what is in flight. Second: leave at once."""
+    """First signal: finish what is in flight. Second: leave at once; the journal has all that is done."""
     loop = asyncio.get_running_loop()
+    resume = shlex.join(["importer", *sys.argv[1:]])
 
     def stop(number: signal.Signals) -> None:
         if shutdown.cause is not None:
             os._exit(128 + number)
-        shutdown.request(IncompleteError(f"Stopped by {number.name}. What was reported so far stands in the report."))
+        shutdown.request(IncompleteError(f"Stopped by {number.name}; nothing is lost. Go on with: {resume}"))
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
@@ -280,6 +276,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone; nobody is left to tell.
+        # Whoever read our output has gone; nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -1,115 +1,126 @@
-"""The single writer of a run's files: report and summary. Nothing else of the program writes there."""
+"""The single writer of report and summary, and the one that says that batches are done."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol
 
-import aiofiles
 import structlog
-from aiofiles.threadpool.binary import AsyncFileIO
 
-from importer.errors import IncompleteError, RunDirectoryError
+from importer.errors import disk_error
 from importer.model import BatchResult, ExitCode, Tally
-from importer.report import count_outcomes, encode, lines_of
+from importer.report import Appendable, count_outcomes, encode, lines_of
+from importer.state import DoneBatch
 from importer.summary import Summary, summarise, write_summary
 
 SUMMARY_INTERVAL_SECONDS = 2.0
 
 
+class DoneWriter(Protocol):
+    """The part of the journal that the collector writes to."""
+
+    async def finish(self, batches: Sequence[DoneBatch], tally: Tally) -> None:
+        """Say that batches are done."""
+        ...
+
+    async def complete(self, exit_code: ExitCode, tally: Tally) -> None:
+        """Say that every row is reported."""
+        ...
+
+    async def save_counts(self, tally: Tally) -> None:
+        """Keep the counts of a run that ends early."""
+        ...
+
+
 class Collector:
-    """Writes what became of each batch, in the order in which they finish. An async context manager."""
+    """Writes what became of batches, in the order in which they finish."""
 
     def __init__(
         self,
-        directory: Path,
+        report: Appendable,
+        journal: DoneWriter,
+        summary_path: Path,
         tally: Tally,
         *,
+        end: tuple[int, int],
         location: str,
         list_sid: str,
         settings: dict[str, Any],
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Describe the run by `location` (the input), `list_sid` and `settings`, whose secrets are masked."""
-        self.report_path = directory / "report.jsonl"
-        self.summary_path = directory / "summary.json"
+        """Append to a report whose committed part has the length and the checksum of `end`.
+
+        `location` (the input), `list_sid` and `settings`, whose secrets are masked, describe the run in its summary.
+        """
+        self._report = report
+        self._journal = journal
+        self._summary_path = summary_path
         self._tally = tally
+        self._end, self._checksum = end
         self._run: dict[str, Any] = {"location": location, "list_sid": list_sid, "settings": settings}
         self._clock = clock or asyncio.get_running_loop().time
-        self._began = self._clock()
+        self._began = self._clock() - tally.seconds
         self._summary_written_at = float("-inf")
-        self._file: AsyncFileIO | None = None
         self._log = structlog.get_logger()
 
-    async def __aenter__(self) -> Self:
-        """Create the files. Raises RunDirectoryError or IncompleteError."""
+    async def record(self, results: Sequence[BatchResult]) -> None:
+        """Append the lines of some batches in one write, and count them. Raises IncompleteError if the disk refuses."""
+        chunks = [encode(lines_of(result)) for result in results]
         try:
-            self._file = await aiofiles.open(self.report_path, "xb", buffering=0, opener=_open_private)
-            await self._write_summary(self.summary())
-        except FileExistsError:
-            raise RunDirectoryError(
-                f"{self.report_path.parent}: already holds a report; choose another directory with --run-dir."
-            ) from None
+            await self._report.append(b"".join(chunks))
+            await self._report.sync()
         except OSError as error:
-            raise _disk_error(error) from error
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        """Close the report."""
-        if self._file is not None:
-            await self._file.close()
-
-    async def record(self, result: BatchResult) -> None:
-        """Append a batch's lines in one write, and count them. Raises IncompleteError if the disk refuses."""
-        assert self._file is not None, "used outside of its context"  # noqa: S101
-        lines = encode(lines_of(result))
-        outcomes = count_outcomes(result)
-        try:
-            written = await self._file.write(lines)
-            if written != len(lines):
-                raise OSError(0, "the disk is full", str(self.report_path))
-            self._tally.count_outcomes(outcomes)
-            if self._clock() - self._summary_written_at >= SUMMARY_INTERVAL_SECONDS:
-                await self._write_summary(self.summary())
-        except OSError as error:
-            raise _disk_error(error) from error
-        self._log.info(
-            "batch_finished",
-            batch=result.batch.number,
-            attempts=max(result.attempts, default=0),
-            **{outcome.value: count for outcome, count in outcomes.items() if count},
-        )
+            raise disk_error(error, self._summary_path.parent) from error
+        done = [self._done(result, chunk) for result, chunk in zip(results, chunks, strict=True)]
+        self._tally.seconds = self._clock() - self._began
+        # Only now: the journal must never claim lines that the disk may lose.
+        await self._journal.finish(done, self._tally)
+        for each in done:
+            self._tally.count_outcomes(each.outcomes)
+            counts = {outcome.value: count for outcome, count in each.outcomes.items() if count}
+            self._log.info("batch_finished", batch=each.batch, **counts)
+        if self._clock() - self._summary_written_at >= SUMMARY_INTERVAL_SECONDS:
+            await self.write_summary()
 
     async def finish(self, exit_code: ExitCode, error: str | None) -> Summary:
-        """Write the summary for the last time; `error` is why the run ended early, None if it is complete."""
-        summary = self.summary(exit_code, error, complete=error is None)
-        await self._write_summary(summary)
+        """Commit how the run ended, and say so in the summary; `error` tells why it ended early, if it did."""
+        self._tally.seconds = self._clock() - self._began
+        if error is None:
+            await self._journal.complete(exit_code, self._tally)
+        else:
+            await self._journal.save_counts(self._tally)
+        return await self.write_summary(exit_code, error)
+
+    async def write_summary(self, exit_code: ExitCode | None = None, error: str | None = None) -> Summary:
+        """Replace summary.json by one of this moment. Raises IncompleteError if the disk refuses."""
+        summary = self.summary(exit_code, error)
+        try:
+            await asyncio.to_thread(write_summary, self._summary_path, summary)
+        except OSError as refused:
+            raise disk_error(refused, self._summary_path) from refused
+        self._summary_written_at = self._clock()
         return summary
 
-    def summary(
-        self, exit_code: ExitCode | None = None, error: str | None = None, *, complete: bool = False
-    ) -> Summary:
+    def summary(self, exit_code: ExitCode | None = None, error: str | None = None) -> Summary:
         """Take a snapshot of the run."""
-        seconds = self._clock() - self._began
-        return summarise(self._tally, seconds=seconds, complete=complete, exit_code=exit_code, error=error, **self._run)
+        complete = exit_code is not None and error is None
+        self._tally.seconds = self._clock() - self._began
+        return summarise(self._tally, complete=complete, exit_code=exit_code, error=error, **self._run)
 
-    async def _write_summary(self, summary: Summary) -> None:
-        await asyncio.to_thread(write_summary, self.summary_path, summary)
-        self._summary_written_at = self._clock()
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _disk_error(error: OSError) -> IncompleteError:
-    return IncompleteError(
-        f"{error.filename or 'The run directory'}: cannot be written: {error.strerror}. "
-        "Make room or mend its permissions, then run the same command again."
-    )
+    def _done(self, result: BatchResult, chunk: bytes) -> DoneBatch:
+        start, self._end = self._end, self._end + len(chunk)
+        self._checksum = zlib.crc32(chunk, self._checksum)
+        batch = result.batch
+        return DoneBatch(
+            batch=batch.number,
+            first_row=batch.first_row,
+            last_row=batch.last_row,
+            digest=batch.digest,
+            report_start=start,
+            report_end=self._end,
+            report_crc=self._checksum,
+            outcomes=count_outcomes(result),
+        )

@@ -15,7 +15,8 @@ from importer.inputs import Input
 from importer.logs import Masker, configure_logs
 from importer.model import ContactResult, Outcome, Tally
 from importer.progress import show_summary, showing
-from importer.run import Job, open_source, run
+from importer.recovery import REPORT
+from importer.run import Job, identify, open_source, run
 from importer.sandbox import Sandbox, Scenario, digest_of
 from importer.settings import ApiSettings, Credentials, DeliverySettings, RetrySettings, Settings
 from importer.shutdown import Shutdown
@@ -42,7 +43,8 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
     _make_contacts(contacts, random.Random(11))  # noqa: S311  # made-up contacts, not cryptography
     scenario = Scenario.from_text(_SCENARIO, origin="demo")
     sandbox = Sandbox(scenario)
-    tally = Tally()
+    tally, shutdown = Tally(), Shutdown(grace_seconds=5)
+    on_start(shutdown)
     configure_logs("warning", "auto", Masker())
     async with sandbox.serve() as url:
         echo(f"Importing it into a sandbox at {url}, which has a bad day: an outage, a lost answer, odd answers …")
@@ -51,30 +53,33 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
             delivery=DeliverySettings(requests_per_minute=220),
             retry=RetrySettings(initial_wait_seconds=0.5),
         )
+        list_sid = scenario.lists[0]
         source = Input(str(contacts))
+        batches = open_source(source, settings.input, settings.delivery.batch_size)
         job = Job(
-            location=str(contacts),
-            source=open_source(source, settings),
-            list_sid=scenario.lists[0],
+            source=batches,
+            identity=identify(source, batches, list_sid, settings),
             directory=folder / "run",
             settings=settings,
             account_sid=scenario.account_sid,
             credentials=Credentials(api_key=SecretStr(scenario.api_key), api_token=SecretStr(scenario.api_token)),
         )
         async with showing(tally, "importer demo"):
-            summary = await run(job, tally, on_start)
-    show_summary(summary, str(job.directory / "report.jsonl"))
+            summary = (await run(job, tally, shutdown)).summary
+    show_summary(summary, job.directory)
     if summary.error:
         echo(f"importer: {summary.error}")
         return int(summary.exit_code or 0)
-    differences = _compare(job.directory / "report.jsonl", sandbox, scenario.lists[0])
+    differences = _compare(job.directory / REPORT, sandbox, scenario.lists[0])
     for difference in differences:
         echo(f"DIFFERENCE: {difference}")
     if not differences:
         echo("\nThe report agrees with the sandbox's own ledger, contact by contact: nothing lost, nothing made up.")
-    echo(f"The files are in {folder}: contacts.csv, run/report.jsonl, run/summary.json.\n")
-    echo("Next: look at your own file with   importer check FILE --column NAME")
-    echo("      and play with the API using  importer sandbox --scenario rough-night")
+    echo(f"The files are in {folder}: contacts.csv and the run's own directory, run.\n")
+    echo(f"Next: prove it again           importer verify {job.directory}")
+    echo(f"      what did not get in      importer failed {job.directory}")
+    echo("      look at your own file    importer check FILE --column NAME")
+    echo("      play with the API        importer sandbox --scenario rough-night")
     return 1 if differences else 0
 
 

@@ -123,7 +123,7 @@ def _item(raw: _Item) -> Item:
     named = {raw.sid, raw.Sid} | ({data.sid, data.Sid} if data else set())
     error = raw.error_data
     return Item(
-        tuple(sid.strip().lower() for sid in named if sid),
+        tuple({key for sid in named if sid and (key := sid.strip().lower())}),
         raw.code,
         raw.status,
         ApiError(error.code, error.message, error.description) if error else None,
@@ -147,10 +147,16 @@ def _lenient_item(raw: Any) -> Item | None:
         }
         if isinstance(error, dict)
         else ({"description": _text(error)} if error else None),
-        "data": {key: _text(data.get(key)) for key in ("sid", "Sid", "list_id")} if isinstance(data, dict) else None,
-        **{key: _text(raw.get(key)) for key in ("sid", "Sid", "list_id")},
+        "data": _names(data) if isinstance(data, dict) else None,
+        **_names(raw),
     }
     return _item(msgspec.convert(members, _Item))
+
+
+def _names(raw: dict[str, Any]) -> dict[str, str | None]:
+    # A sid of an odd type is still a claim: it must not pass for an item that names none.
+    sids = {key: str(raw[key]) if raw.get(key) else None for key in ("sid", "Sid")}
+    return {**sids, "list_id": _text(raw.get("list_id"))}
 
 
 def _lenient(raw: Any, kind: type[Metadata]) -> Metadata | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from importer.model import ExitCode
 
 
@@ -39,3 +41,11 @@ class IncompleteError(ImporterError):
     """The run was cut short by a signal, an outage or the disk; the same command goes on."""
 
     exit_code = ExitCode.INCOMPLETE
+
+
+def disk_error(error: OSError, path: Path) -> IncompleteError:
+    """Say that the disk refused."""
+    return IncompleteError(
+        f"{error.filename or path}: {error.strerror or error}. Make room or mend its permissions, then run the same "
+        "command again."
+    )

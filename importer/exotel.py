@@ -6,6 +6,7 @@ and what is only assumed stands in docs/architecture.md.
 
 from __future__ import annotations
 
+import base64
 import email.utils
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -45,7 +46,7 @@ class Exotel:
     ) -> None:
         """Connect to nothing yet. `base_url` is scheme, host and port."""
         self._url = f"{base_url}/v2/accounts/{account_sid}/lists/{list_sid}/contacts"
-        self._authorization = aiohttp.BasicAuth(api_key, api_token, encoding="utf-8").encode()
+        self._authorization = f"Basic {base64.b64encode(f'{api_key}:{api_token}'.encode()).decode()}"
         self._timeout = aiohttp.ClientTimeout(
             total=request_timeout_seconds, connect=connect_timeout_seconds, sock_connect=connect_timeout_seconds
         )
@@ -88,11 +89,11 @@ class Exotel:
             return Lost(Reason.ANSWER_UNREADABLE, _describe(error))
         except (aiohttp.ClientError, OSError) as error:
             return Lost(Reason.CONNECTION_LOST, _describe(error))
-        if body is None:
+        if body is None and response.status < 300:
             return Lost(
                 Reason.ANSWER_UNREADABLE, f"HTTP {response.status}: the answer is too large", status=response.status
             )
-        return interpret(response.status, retry_after_seconds(response.headers), body, len(sids))
+        return interpret(response.status, retry_after_seconds(response.headers), body or b"", len(sids))
 
 
 def encode_body(sids: Sequence[str]) -> bytes:

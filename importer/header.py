@@ -23,11 +23,11 @@ def _same_name(cell: str, name: str) -> bool:
     return cell.strip().casefold() == name.strip().casefold()
 
 
-def find_delimiter(first_line: str, column: str | int) -> str:
-    """Tell the delimiter from the first line: one that yields the wanted column, else the most cells."""
+def find_delimiter(lines: Sequence[str], column: str | int) -> str:
+    """Tell the delimiter from the first record: one that yields the wanted column, else the most cells."""
 
     def fitness(delimiter: str) -> tuple[bool, int]:
-        cells = next(csv.reader([first_line], delimiter=delimiter), [])
+        cells = next(csv.reader(lines, delimiter=delimiter), [])
         names_column = isinstance(column, str) and any(_same_name(cell, column) for cell in cells)
         return names_column, len(cells)
 
@@ -52,7 +52,7 @@ def locate_column(record: Sequence[str], column: str | int, sid_pattern: re.Patt
     if found:
         numbers = " and ".join(str(index + 1) for index in found)
         raise InputError(
-            f"{where}: columns {numbers} are both called '{column}'; choose one by its number (--column {found[0] + 1})."
+            f"{where}: columns {numbers} are all called '{column}'; choose one by number (--column {found[0] + 1})."
         )
     with_sid = [index for index, cell in enumerate(record) if sid_pattern.fullmatch(cell.strip())]
     if with_sid and len(record) == 1:
@@ -62,7 +62,7 @@ def locate_column(record: Sequence[str], column: str | int, sid_pattern: re.Patt
             f"{where}: no header names a column '{column}', but column {with_sid[0] + 1} holds a sid: "
             f"choose it by its number (--column {with_sid[0] + 1})."
         )
-    names = ", ".join(f"'{cell.strip()[:40]}'" for cell in record[:20])
+    names = ", ".join(repr(cell.strip()[:40]) for cell in record[:20])
     raise InputError(
         f"{where}: there is no column '{column}'; the columns are {names}. Choose one with --column NAME or NUMBER."
     )

@@ -1,4 +1,4 @@
-"""The input's bytes: a file, a pipe or standard input, decompressed, with a bound on a line's length.
+"""The input's bytes: a file, a pipe or standard input, decompressed, with a bound on a row's length.
 
 Knows nothing of CSV. A damaged or cut compressed stream is an error, never an early end of the data.
 """
@@ -12,6 +12,7 @@ import io
 import lzma
 import os
 import re
+import select
 import stat
 import sys
 import zlib
@@ -26,14 +27,14 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MAX_LINE_BYTES = 1024 * 1024
+MAX_ROW_BYTES = 2 * 1024 * 1024
 DAMAGED_STREAM_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstd.ZstdError)
 _HEAD_BYTES = 4096
 _CHUNK_BYTES = 64 * 1024
 
 
-class LineTooLongError(Exception):
-    """A line of the input exceeds MAX_LINE_BYTES: this is hardly a CSV file."""
+class RowTooLongError(Exception):
+    """A row of the input exceeds MAX_ROW_BYTES: this is hardly a CSV file."""
 
 
 class Input:
@@ -49,17 +50,21 @@ class Input:
         status = os.fstat(self._raw.fileno())
         self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
         try:
+            # Standard input may be a file of which something was read before.
+            begin = 0 if self.size_bytes is None else self._raw.tell()
             head = _read_head(self._raw)
-            if not head:
-                raise InputError(f"{self.name}: the input is empty; expected a header and rows of contact sids.")
             sample = hashlib.sha256(head)
-            if self.size_bytes is not None and self._raw.seekable():
+            if self.size_bytes is not None:
                 for part in (1, 2, 3):
                     self._raw.seek(max(0, self.size_bytes * part // 3 - _HEAD_BYTES))
                     sample.update(self._raw.read(_HEAD_BYTES))
-                self._raw.seek(len(head))
+                self._raw.seek(begin + len(head))
         except OSError as error:
+            self.close()
             raise InputError(f"{self.name}: cannot be read: {error.strerror}.") from error
+        if not head:
+            self.close()
+            raise InputError(f"{self.name}: the input is empty; expected a header and rows of contact sids.")
         self.sample = sample.hexdigest()
         self._head = head
 
@@ -74,14 +79,17 @@ class Input:
         stem = "stdin" if self.location == "-" else Path(self.location).name.split(".")[0]
         return re.sub(r"[^\w-]+", "-", stem).strip("-") or "input"
 
-    def stream(self) -> io.BufferedReader:
-        """Give the decompressed bytes from the beginning; once only."""
+    def stream(self, progress: Callable[[], int]) -> io.BufferedReader:
+        """Give the decompressed bytes from the beginning; once only.
+
+        `progress` is a number that changes with every row that the reader has finished.
+        """
         raw: io.RawIOBase = _Prefixed(self._head, self._raw)
         for magic, decompress in _FORMATS.items():
             if re.match(magic, self._head, re.DOTALL):
                 raw = decompress(io.BufferedReader(raw, _CHUNK_BYTES))
                 break
-        return io.BufferedReader(_BoundedLines(raw), _CHUNK_BYTES)
+        return io.BufferedReader(_BoundedRows(raw, progress), _CHUNK_BYTES)
 
     def close(self) -> None:
         """Release the file; standard input stays open."""
@@ -89,10 +97,10 @@ class Input:
 
 
 def _open(location: str) -> io.FileIO:
-    if location == "-":
-        # An own, unbuffered handle: a thread that waits in it holds no lock that the exit needs.
-        return io.FileIO(0, closefd=False)
     try:
+        if location == "-":
+            # An own, unbuffered handle: a thread that waits in it holds no lock that the exit needs.
+            return io.FileIO(0, closefd=False)
         return io.FileIO(location)
     except FileNotFoundError:
         raise InputError(f"{location}: no such file.") from None
@@ -101,14 +109,21 @@ def _open(location: str) -> io.FileIO:
     except PermissionError:
         raise InputError(f"{location}: no permission to read it.") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{location}: cannot be opened: {error}.") from error
+        name = "standard input" if location == "-" else location
+        raise InputError(f"{name}: cannot be opened: {error}.") from error
 
 
 def _read_head(raw: io.FileIO) -> bytes:
     head = b""
-    while len(head) < _HEAD_BYTES and (chunk := raw.read(_HEAD_BYTES - len(head))):
+    while len(head) < _HEAD_BYTES and (chunk := _read(raw, _HEAD_BYTES - len(head))):
         head += chunk
     return head
+
+
+def _read(raw: io.FileIO, count: int) -> bytes:
+    while (data := raw.read(count)) is None:  # of a pipe that does not block: nothing yet, and not the end
+        select.select([raw], [], [])
+    return data
 
 
 class _Prefixed(io.RawIOBase):
@@ -121,33 +136,34 @@ class _Prefixed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        if not self._head:
-            return self._rest.readinto(buffer)
-        count = min(len(buffer), len(self._head))
-        buffer[:count] = self._head[:count]
-        self._head = self._head[count:]
-        return count
+    def readinto(self, buffer: Any) -> int:
+        if self._head:
+            data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        else:
+            data = _read(self._rest, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
-class _BoundedLines(io.RawIOBase):
-    """Passes bytes on, and refuses a line without an end before it fills the memory."""
+class _BoundedRows(io.RawIOBase):
+    """Passes bytes on, and refuses a row without an end before it fills the memory."""
 
-    def __init__(self, source: io.RawIOBase) -> None:
+    def __init__(self, source: io.RawIOBase, progress: Callable[[], int]) -> None:
         self._source = source
-        self._line_bytes = 0
+        self._progress = progress
+        self._finished = progress()
+        self._row_bytes = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         count = self._source.readinto(buffer)
-        if count:
-            chunk = bytes(buffer[:count])
-            end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
-            self._line_bytes = count - end - 1 if end >= 0 else self._line_bytes + count
-            if self._line_bytes > MAX_LINE_BYTES:
-                raise LineTooLongError
+        if (finished := self._progress()) != self._finished:
+            self._finished, self._row_bytes = finished, 0
+        self._row_bytes += count or 0
+        if self._row_bytes > MAX_ROW_BYTES:
+            raise RowTooLongError
         return count
 
 
@@ -182,9 +198,10 @@ class _StrictStreams(io.RawIOBase):
         while True:
             data = b""
             if self._stream.eof:
-                data = (self._stream.unused_data or self._source.read1(_CHUNK_BYTES)).lstrip(b"\0")
-                if not data and not self._source.peek(1):
-                    return 0
+                rest = self._stream.unused_data
+                while not (data := rest.lstrip(b"\0")):
+                    if not (rest := self._source.read1(_CHUNK_BYTES)):
+                        return 0
                 self._stream = self._new()
             elif self._stream.needs_input and not (data := self._source.read1(_CHUNK_BYTES)):
                 raise EOFError("the compressed data ends in the middle of a stream")

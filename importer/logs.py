@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ class Masker:
     def __init__(self, api_key: str = "", api_token: str = "") -> None:
         """Mask nothing by default. A secret of fewer than four characters would mask half the text, and does not."""
         pair = base64.b64encode(f"{api_key}:{api_token}".encode()).decode() if api_key else ""
-        self._secrets = [secret for secret in (pair, api_token, api_key) if len(secret) >= _SHORTEST_SECRET]
+        secrets = {form for secret in (pair, api_token, api_key) for form in (secret, json.dumps(secret)[1:-1])}
+        # The longest first: one may be a part of another.
+        self._secrets = sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """Mask one text."""
@@ -29,8 +32,10 @@ class Masker:
             text = text.replace(secret, MASK)
         return text
 
-    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        """Mask a log event's fields, as a structlog processor."""
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict | str) -> EventDict | str:
+        """Mask a log event's fields, or its finished line, as a structlog processor."""
+        if isinstance(event, str):
+            return self.text(event)
         for key, value in event.items():
             if isinstance(value, str):
                 event[key] = self.text(value)
@@ -50,16 +55,18 @@ class _Stderr:
 def configure_logs(level: str, form: Literal["auto", "console", "json"], masker: Masker) -> None:
     """Set up structlog for the process. `auto` is for people on a terminal, and for machines elsewhere."""
     for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
+    without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     finish: Sequence[Processor] = (
-        (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),)
+        (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),)
         if for_people
-        else (structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str))
+        else (structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer(default=str))
     )
     chain: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_people else "iso", utc=not for_people),
         masker,
         *finish,
+        masker,
     ]
     structlog.configure(
         processors=chain,

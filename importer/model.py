@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"  # 5xx for the request or for the contact
     CONFLICT = "conflict"  # 409 for the whole request: changed concurrently
     ANSWER_UNREADABLE = "answer_unreadable"
+    IN_DOUBT = "in_doubt"  # the process died while the request was under way, and delivery.on_unknown is hold
     NOT_IN_ANSWER = "not_in_answer"  # the answer did not name the contact
     CONTRADICTED = "contradicted"  # the answer said two things of the contact
     VERDICT_UNREADABLE = "verdict_unreadable"  # the contact's item says neither yes nor no
@@ -106,6 +108,14 @@ class Batch(msgspec.Struct, frozen=True):
     sids: Sequence[str]
     unsent: Sequence[ContactResult] = ()
 
+    @property
+    def digest(self) -> bytes:
+        """A fingerprint of all that the input has in these rows."""
+        digest = hashlib.blake2b(f"{self.number} {self.first_row} {self.last_row}\n".encode(), digest_size=16)
+        digest.update("\n".join(self.sids).encode("utf-8", "surrogatepass"))
+        digest.update(msgspec.json.encode(self.unsent))
+        return digest.digest()
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """What one answer proves about one contact.
@@ -140,7 +150,13 @@ class Tally(msgspec.Struct):
     retries: int = 0
     throttled: int = 0  # answers 429
     anomalies: dict[Anomaly, int] = msgspec.field(default_factory=dict)
-    resent_contacts: int = 0
+    resent_contacts: int = 0  # sent again because a process died while their request was under way
+    seconds: float = 0.0  # of all processes that worked on the run
+
+    def restore(self, past: Tally) -> None:
+        """Go on from the counts of an earlier process."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(past, name))
 
     def count_anomalies(self, anomalies: Mapping[Anomaly, int]) -> None:
         """Add what one answer showed."""

@@ -6,15 +6,15 @@ source ──► batches ──► senders × concurrency ──► results ─�
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NoReturn
 
 from importer.collector import Collector
 from importer.errors import ImporterError, InputError
-from importer.model import Batch, BatchResult
+from importer.model import BatchResult
+from importer.replay import Task
 from importer.sender import Sender
 from importer.shutdown import Shutdown, StoppedError
-from importer.source import Source
 from importer.threads import Worker
 
 
@@ -22,16 +22,16 @@ class Pipeline:
     """One run. It receives its parts, and owns none of them."""
 
     def __init__(
-        self, source: Source, sender: Sender, collector: Collector, shutdown: Shutdown, *, concurrency: int
+        self, tasks: Iterable[Task], sender: Sender, collector: Collector, shutdown: Shutdown, *, concurrency: int
     ) -> None:
         """Keep at most `concurrency` requests in flight."""
-        self._source = source
+        self._tasks = tasks
         self._sender = sender
         self._collector = collector
         self._shutdown = shutdown
         self._concurrency = concurrency
         # Back-pressure: a slow disk stops the senders, slow senders stop the reader.
-        self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(concurrency)
+        self._batches: asyncio.Queue[Task | None] = asyncio.Queue(concurrency)
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue(concurrency)
         self._input_error: InputError | None = None
 
@@ -56,12 +56,12 @@ class Pipeline:
 
     async def _read(self) -> None:
         reader = Worker("reader")
-        batches: Iterator[Batch] = iter(self._source)
+        tasks = iter(self._tasks)
         try:
             async with self._shutdown.waiting():
                 try:
-                    while (batch := await reader.call(next, batches, None)) is not None:
-                        await self._batches.put(batch)
+                    while (task := await reader.call(next, tasks, None)) is not None:
+                        await self._batches.put(task)
                 except InputError as error:
                     self._input_error = error
                 for _ in range(self._concurrency):
@@ -73,19 +73,26 @@ class Pipeline:
 
     async def _send(self) -> None:
         try:
-            while (batch := await self._next_batch()) is not None:
-                result = await self._sender.deliver(batch)
+            while (task := await self._next_task()) is not None:
+                result = await self._sender.deliver(task)
                 await self._results.put(result)
         except StoppedError:
             return
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_task(self) -> Task | None:
         async with self._shutdown.waiting():
             return await self._batches.get()
 
     async def _collect(self) -> None:
-        while (result := await self._results.get()) is not None:
-            await self._collector.record(result)
+        more = True
+        while more:
+            # Whatever came while the disk was busy is written together.
+            arrived = [await self._results.get()]
+            while not self._results.empty():
+                arrived.append(self._results.get_nowait())
+            more = None not in arrived
+            if results := [result for result in arrived if result is not None]:
+                await self._collector.record(results)
 
 
 def _raise_first(group: BaseExceptionGroup) -> NoReturn:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import structlog
 from rich.console import Console, Group
@@ -15,6 +16,8 @@ from rich.text import Text
 
 from importer.check import Finding
 from importer.model import Outcome, Tally
+from importer.recovery import REPORT
+from importer.status import Status
 from importer.summary import Summary
 
 _REFRESH_SECONDS = 0.25
@@ -73,8 +76,23 @@ async def _log_progress(tally: Tally, title: str) -> None:
         log.info("progress", run=title, rows=tally.rows, requests=tally.requests, in_flight=tally.in_flight)
 
 
-def show_summary(summary: Summary, report: str) -> None:
+def show_summary(summary: Summary, directory: Path) -> None:
     """Print the final table on standard error."""
+    _print_counts(summary, directory, Console(stderr=True, highlight=False))
+
+
+def show_status(status: Status, directory: Path) -> None:
+    """Print what became of a run so far on standard output."""
+    console = Console(highlight=False)
+    summary = status.summary
+    state = "complete" if summary.complete else "under way" if status.running else "incomplete"
+    console.print(f"{summary.input} → list {summary.list_sid}: {state}", soft_wrap=True, markup=False)
+    _print_counts(summary, directory, console)
+    if summary.error:
+        console.print(summary.error, soft_wrap=True, markup=False)
+
+
+def _print_counts(summary: Summary, directory: Path, console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -91,9 +109,10 @@ def show_summary(summary: Summary, report: str) -> None:
     for kind, count in summary.anomalies.items():
         table.add_row("anomaly", f"{count:,}", kind.value)
     table.add_row("seconds", f"{summary.seconds:,.1f}")
-    console = Console(stderr=True, highlight=False)
+    if summary.resent_contacts:
+        table.add_row("resent", f"{summary.resent_contacts:,}", "contacts in flight when a process died")
     console.print(table)
-    console.print(f"report   {report}", soft_wrap=True)
+    console.print(f"report   {directory / REPORT}", soft_wrap=True, markup=False)
 
 
 def show_finding(finding: Finding, column: str, delimiter: str) -> None:

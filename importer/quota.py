@@ -34,7 +34,8 @@ class Pace:
     def start(self, now: float) -> None:
         """Take the slot."""
         self._starts.append(now)
-        self._slot = max(self._slot, now - self._tolerance) + self._interval
+        is_late = now - self._slot <= self._tolerance
+        self._slot = (self._slot if is_late else now) + self._interval
 
     def pause_until(self, until: float) -> None:
         """Let no request start before `until`; the pace goes on from there, without a burst."""
@@ -59,12 +60,20 @@ class Quota:
         self._paused_at = float("-inf")
         self._pauses_in_a_row = 0
 
-    async def acquire(self) -> float:
-        """Wait until a request may start, and give the time at which it does."""
+    async def acquire(self, prepare: Callable[[], Awaitable[object]] | None = None) -> float:
+        """Wait until a request may start, and give the time at which it does.
+
+        `prepare` is done when the wait is over and before the start counts: whatever it takes, no two starts are
+        nearer to each other than they may be.
+        """
         async with self._turn:
-            # Asked again after every sleep: a pause may have come meanwhile.
-            while (delay := self._pace.delay_seconds(self._clock())) > 0:
-                await self._sleep(delay)
+            # Asked again after every wait: a pause may have come meanwhile.
+            while (delay := self._pace.delay_seconds(self._clock())) > 0 or prepare is not None:
+                if delay > 0:
+                    await self._sleep(delay)
+                elif prepare is not None:
+                    await prepare()
+                    prepare = None
             now = self._clock()
             self._pace.start(now)
             return now

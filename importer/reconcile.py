@@ -87,12 +87,13 @@ def _judge(item: Item, list_sid: str) -> Verdict:
     code, error = item.code, item.error
     status = item.status.strip().lower() if item.status else None
     error_code = error.code if error else None
+    complains = error is not None and (error_code is not None or bool(error.message or error.description))
     accepted = code is not None and 200 <= code < 300
     if (
         len(item.sids) > 1
-        or (accepted and (status in _FAILURE or error_code is not None))
+        or (accepted and (status in _FAILURE or complains))
         or (code is not None and code >= 400 and status in _SUCCESS)
-        or (code is None and status in _SUCCESS and error is not None)
+        or (code is None and status in _SUCCESS and complains)
     ):
         return CONTRADICTED
     if accepted or (code is None and status in _SUCCESS):

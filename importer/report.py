@@ -1,14 +1,23 @@
-"""The report's lines: one JSON object for each row. Encodes them; never touches a file."""
+"""report.jsonl: one JSON object for each row. Its lines, and the file that they are appended to."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
+import aiofiles
+import aiofiles.os
 import msgspec
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from importer.model import BatchResult, ContactResult, Outcome
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ContactResult)
+_fsync = aiofiles.os.wrap(os.fsync)
 
 
 def lines_of(result: BatchResult) -> list[ContactResult]:
@@ -24,9 +33,19 @@ def lines_of(result: BatchResult) -> list[ContactResult]:
     return lines
 
 
-def encode(lines: list[ContactResult]) -> bytes:
+def encode(lines: Sequence[ContactResult]) -> bytes:
     """Give the lines as they stand in the report, each with its line end."""
     return _encoder.encode_lines(lines)
+
+
+def read_lines(path: Path, start: int, end: int) -> list[ContactResult]:
+    """Read the lines between two places in the report, in bytes. Raises OSError, or ValueError where one is none."""
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(end - start)
+    if len(data) < end - start or not data.endswith(b"\n"):
+        raise ValueError(f"{path}: ends within a line")
+    return _decoder.decode_lines(data)
 
 
 def count_outcomes(result: BatchResult) -> dict[Outcome, int]:
@@ -34,3 +53,61 @@ def count_outcomes(result: BatchResult) -> dict[Outcome, int]:
     counts = Counter(verdict.outcome for verdict in result.verdicts)
     counts.update(line.outcome for line in result.batch.unsent)
     return counts
+
+
+class Appendable(Protocol):
+    """A file that grows at its end."""
+
+    async def append(self, data: bytes) -> None:
+        """Write at the end. Raises OSError."""
+        ...
+
+    async def sync(self) -> None:
+        """Let what was written survive a loss of power. Raises OSError."""
+        ...
+
+
+class ReportFile:
+    """The report, opened to be appended to; written off the event loop, and past any buffer of ours."""
+
+    def __init__(self, path: Path, file: AsyncFileIO) -> None:
+        """Use `open` instead."""
+        self._path = path
+        self._file = file
+
+    @classmethod
+    async def open(cls, path: Path) -> ReportFile:
+        """Open the file, or create it. Raises OSError."""
+        file = await aiofiles.open(path, "ab", buffering=0, opener=_private)
+        await sync_directory(path.parent)
+        return cls(path, file)
+
+    async def append(self, data: bytes) -> None:
+        """Write at the end. Raises OSError, then with a torn end that the next process cuts off."""
+        written = 0
+        while written < len(data):
+            count = await self._file.write(data[written:])
+            if not count:
+                raise OSError(0, "the disk takes no more", str(self._path))
+            written += count
+
+    async def sync(self) -> None:
+        """Let what was written survive a loss of power. Raises OSError."""
+        await _fsync(self._file.fileno())
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._file.close()
+
+
+async def sync_directory(directory: Path) -> None:
+    """Let the names of new files survive a loss of power. Raises OSError."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        await _fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -47,6 +47,7 @@ class Decision(msgspec.Struct, frozen=True):
     stop: ImporterError | None = None
     anomalies: Mapping[Anomaly, int] = {}
     answered: bool = True  # False where the request failed as a whole, as in an outage
+    in_doubt: bool = False  # whether the request may have been processed, and nothing tells
     detail: str = ""
 
 
@@ -60,7 +61,13 @@ def decide(answer: Answer, sids: Sequence[str], list_sid: str, policy: RetryPoli
             verdict = Verdict(Outcome.UNKNOWN, code=status, reason=reason, ask_again=True)
             unreadable = {Anomaly.UNREADABLE_ANSWER: 1} if reason is Reason.ANSWER_UNREADABLE else {}
             return _ask_again(
-                [verdict] * len(sids), policy, unreadable, wait_seconds=wait_seconds, answered=False, detail=detail
+                [verdict] * len(sids),
+                policy,
+                unreadable,
+                wait_seconds=wait_seconds,
+                answered=False,
+                in_doubt=True,
+                detail=detail,
             )
         case Refused(status, error) if status in SPLITTABLE:
             if len(sids) > 1:
@@ -71,7 +78,7 @@ def decide(answer: Answer, sids: Sequence[str], list_sid: str, policy: RetryPoli
             return Decision(stop=RefusedError(explain_refusal(answer, list_sid)))
         case Answered():
             found = reconcile(sids, answer, list_sid)
-            return _ask_again(found.verdicts, policy, found.anomalies)
+            return _ask_again(found.verdicts, policy, found.anomalies, wait_seconds=answer.retry_after_seconds)
         case Throttled():
             raise AssertionError("a throttled request is waited for, not decided on")
 
@@ -83,16 +90,25 @@ def _ask_again(
     *,
     wait_seconds: float | None = None,
     answered: bool = True,
+    in_doubt: bool = False,
     detail: str = "",
 ) -> Decision:
-    # Under `hold`, a contact that may have been added is never sent again.
-    may_resend = policy.on_unknown == "resend"
-    again = [
-        position
-        for position, verdict in enumerate(verdicts)
-        if verdict.ask_again and (may_resend or verdict.outcome is not Outcome.UNKNOWN)
-    ]
-    return Decision(verdicts, again, wait_seconds, anomalies=anomalies or {}, answered=answered, detail=detail)
+    if policy.on_unknown == "hold":
+        # A contact that may have been added is never sent again, not by a later process either.
+        verdicts = [
+            msgspec.structs.replace(verdict, ask_again=False) if verdict.outcome is Outcome.UNKNOWN else verdict
+            for verdict in verdicts
+        ]
+    again = [position for position, verdict in enumerate(verdicts) if verdict.ask_again]
+    return Decision(
+        verdicts,
+        again,
+        wait_seconds,
+        anomalies=anomalies or {},
+        answered=answered,
+        in_doubt=in_doubt,
+        detail=detail,
+    )
 
 
 def supersede(old: Verdict | None, new: Verdict) -> Verdict:
@@ -102,7 +118,7 @@ def supersede(old: Verdict | None, new: Verdict) -> Verdict:
     reached the API is no such answer.
     """
     if old is not None and old.outcome is Outcome.UNKNOWN and new.outcome is Outcome.FAILED:
-        return msgspec.structs.replace(new, outcome=Outcome.UNKNOWN)
+        return old
     return new
 
 

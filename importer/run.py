@@ -1,51 +1,82 @@
-"""Wires the parts of one run together, and runs it."""
+"""Wires the parts of one run together, and runs it: from whatever an earlier process left, to its end."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from importer.collector import Collector
-from importer.errors import ImporterError, RunDirectoryError
+from importer.errors import ImporterError, IncompleteError, disk_error
 from importer.exotel import Exotel
+from importer.history import History
 from importer.inputs import Input
+from importer.journal import Journal
 from importer.logs import MASK
 from importer.model import Tally
 from importer.pipeline import Pipeline
 from importer.quota import Pace, Quota
+from importer.recovery import (
+    REPORT,
+    STATE,
+    SUMMARY,
+    DirectoryLock,
+    changed_row,
+    recover,
+    refuse_foreign,
+)
+from importer.replay import Replay
+from importer.report import ReportFile
 from importer.retry import RetryPolicy
 from importer.sender import Sender
-from importer.settings import Credentials, Settings
+from importer.settings import Credentials, InputSettings, Settings
 from importer.shutdown import Shutdown
-from importer.source import CsvSource, Source
+from importer.source import CsvSource
+from importer.state import Identity
 from importer.summary import Summary
+from importer.threads import Worker
 
 
 class Job(msgspec.Struct, frozen=True):
     """What is to be run: an opened input, a list, and who we are."""
 
-    location: str
-    source: Source
-    list_sid: str
+    source: CsvSource
+    identity: Identity
     directory: Path
     settings: Settings
     account_sid: str
     credentials: Credentials
 
 
-def open_source(source: Input, settings: Settings) -> CsvSource:
+def open_source(source: Input, section: InputSettings, batch_size: int) -> CsvSource:
     """Read the input's header as the settings say. Raises InputError or SettingsError."""
-    section = settings.input
     return CsvSource(
         source,
         column=section.column,
         delimiter=None if section.delimiter == "auto" else section.delimiter,
         encoding=section.encoding,
         sid_pattern=section.sid_pattern,
+        batch_size=batch_size,
+    )
+
+
+def identify(source: Input, batches: CsvSource, list_sid: str, settings: Settings) -> Identity:
+    """Say what a run of this input into this list is of."""
+    return Identity(
+        list_sid=list_sid,
+        location=source.location,
+        size_bytes=source.size_bytes,
+        sample=source.sample,
         batch_size=settings.delivery.batch_size,
+        position=batches.position,
+        has_header=batches.header is not None,
+        delimiter=batches.delimiter,
+        encoding=settings.input.encoding,
+        sid_pattern=settings.input.sid_pattern,
     )
 
 
@@ -55,48 +86,85 @@ def default_directory(source: Input, list_sid: str, settings: Settings) -> Path:
     return settings.run.directory / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-async def run(job: Job, tally: Tally, on_start: Callable[[Shutdown], None]) -> Summary:
-    """Run the job to its end, and leave report and summary in its directory.
+class Ended(msgspec.Struct, frozen=True):
+    """What a run came to."""
 
-    `on_start` is given the handle that ends the run early. Whatever the run comes to is in the summary: its exit
-    code, and the error if it ended early. Raises ImporterError if it could not begin.
+    summary: Summary
+    was_complete: bool = False  # before it was asked for: nothing was sent
+
+
+async def run(job: Job, tally: Tally, shutdown: Shutdown) -> Ended:
+    """Run the job to its end, and leave report, summary and journal in its directory.
+
+    `shutdown` ends it early. Whatever the run comes to is in the summary: its exit code, and the error if it ended
+    early. Raises ImporterError if it could not begin.
     """
-    settings, credentials = job.settings, job.credentials
-    _create(job.directory)
-    shutdown = Shutdown(settings.run.shutdown_grace_seconds)
-    on_start(shutdown)
-    policy = RetryPolicy(**settings.retry.model_dump(), on_unknown=settings.delivery.on_unknown)
-    described = settings.model_dump(mode="json") | {"credentials": {"api_key": MASK, "api_token": MASK}}
-    async with (
-        Exotel(
-            base_url=settings.api.url,
-            account_sid=job.account_sid,
-            list_sid=job.list_sid,
-            api_key=credentials.api_key.get_secret_value(),
-            api_token=credentials.api_token.get_secret_value(),
-            connect_timeout_seconds=settings.api.connect_timeout_seconds,
-            request_timeout_seconds=settings.api.request_timeout_seconds,
-        ) as api,
-        Collector(job.directory, tally, location=job.location, list_sid=job.list_sid, settings=described) as collector,
-    ):
-        quota = Quota(Pace(settings.delivery.requests_per_minute))
-        sender = Sender(api, quota, policy, shutdown, tally, list_sid=job.list_sid)
-        pipeline = Pipeline(job.source, sender, collector, shutdown, concurrency=settings.delivery.concurrency)
-        return await _finished(pipeline.run(), collector, tally)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(DirectoryLock(job.directory))
+        refuse_foreign(job.directory)
+        journal = Journal(job.directory / STATE)
+        stack.push_async_callback(journal.close)
+        history = stack.enter_context(closing(History(job.directory / STATE)))
+        disk = Worker("recovery")
+        stack.callback(disk.close)
+        async with shutdown.ending():
+            past = await disk.call(recover, job.directory, job.identity, history)
+        tally.restore(history.tally())
+        try:
+            report = await ReportFile.open(job.directory / REPORT)
+        except OSError as error:
+            raise disk_error(error, job.directory) from error
+        stack.push_async_callback(report.close)
+        settings = job.settings
+        collector = Collector(
+            report,
+            journal,
+            job.directory / SUMMARY,
+            tally,
+            end=history.report_end,
+            location=job.identity.location,
+            list_sid=job.identity.list_sid,
+            settings=settings.model_dump(mode="json") | {"credentials": {"api_key": MASK, "api_token": MASK}},
+        )
+        if (exit_code := history.exit_code) is not None:
+            return Ended(await collector.write_summary(exit_code), was_complete=True)
+        if past is None:
+            await journal.begin(job.identity)
+        await collector.write_summary()
+        api = await stack.enter_async_context(_connect(job))
+        sender = Sender(
+            api,
+            Quota(Pace(settings.delivery.requests_per_minute)),
+            RetryPolicy(**settings.retry.model_dump(), on_unknown=settings.delivery.on_unknown),
+            shutdown,
+            tally,
+            journal,
+            list_sid=job.identity.list_sid,
+        )
+        tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
+        pipeline = Pipeline(tasks, sender, collector, shutdown, concurrency=settings.delivery.concurrency)
+        return Ended(await _finished(pipeline.run(), collector, tally))
+
+
+def _connect(job: Job) -> Exotel:
+    api = job.settings.api
+    return Exotel(
+        base_url=api.url,
+        account_sid=job.account_sid,
+        list_sid=job.identity.list_sid,
+        api_key=job.credentials.api_key.get_secret_value(),
+        api_token=job.credentials.api_token.get_secret_value(),
+        connect_timeout_seconds=api.connect_timeout_seconds,
+        request_timeout_seconds=api.request_timeout_seconds,
+    )
 
 
 async def _finished(flow: Awaitable[None], collector: Collector, tally: Tally) -> Summary:
     try:
         await flow
+        return await collector.finish(tally.exit_code(), None)
     except ImporterError as error:
-        return await collector.finish(error.exit_code, str(error))
-    return await collector.finish(tally.exit_code(), None)
-
-
-def _create(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"{directory}: the run directory cannot be made: {error.strerror}. Choose another with --run-dir."
-        ) from None
+        # A disk that is full refuses the summary too; the journal still holds all that is done.
+        with suppress(IncompleteError):
+            await collector.finish(error.exit_code, str(error))
+        return collector.summary(error.exit_code, str(error))

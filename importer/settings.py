@@ -37,22 +37,32 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is not a regular expression ({error})") from error
     return pattern
 
 
-def _number_if_digits(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+def _name_or_number(value: object) -> str | int:
+    column = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(column, str) and column.strip():
+        return column
+    if isinstance(column, int) and not isinstance(column, bool) and column >= 1:
+        return column
+    raise ValueError("must be a name, or a number from 1")
 
 
 def _plain_url(url: str | None) -> str | None:
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        has_address = bool(parts.hostname) and parts.port != 0 and " " not in parts.netloc
+    except ValueError:  # no such port
+        parts, has_address = urlsplit(""), False
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold credentials; use EXOTEL_API_KEY and EXOTEL_API_TOKEN")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+    more = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme not in {"http", "https"} or not has_address or more:
         raise ValueError("must be scheme, host and port, such as https://api.exotel.com")
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -81,9 +91,7 @@ class ApiSettings(Section):
 class InputSettings(Section):
     """How the input is read."""
 
-    column: Annotated[
-        Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)], BeforeValidator(_number_if_digits)
-    ] = "contact_sid"
+    column: Annotated[str | int, BeforeValidator(_name_or_number)] = "contact_sid"
     delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
     encoding: str = "utf-8"
     sid_pattern: Annotated[str, AfterValidator(_compiles)] = "[0-9a-fA-F]{32}"
@@ -91,7 +99,7 @@ class InputSettings(Section):
     @field_validator("delimiter", mode="before")
     @classmethod
     def _named_tab(cls, value: object) -> object:
-        return "\t" if value in {"tab", r"\t"} else value
+        return "\t" if value in ("tab", r"\t") else value
 
 
 class DeliverySettings(Section):
@@ -193,8 +201,10 @@ def load_credentials(settings: Settings) -> tuple[Credentials, str]:
     directory = Path(os.environ.get("IMPORTER_SECRETS_DIR") or DEFAULT_SECRETS_DIRECTORY)
     try:
         credentials = Credentials(_secrets_dir=directory if directory.is_dir() else None)  # type: ignore[call-arg]  # of BaseSettings
-    except (OSError, ValidationError) as error:
-        raise SettingsError(f"{directory}: the secrets cannot be read ({type(error).__name__}).") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{directory}: the secrets cannot be read ({type(error.__cause__ or error).__name__})."
+        ) from None
     account_sid = settings.api.account_sid or credentials.account_sid
     values = {
         "EXOTEL_API_KEY": credentials.api_key.get_secret_value(),
@@ -233,7 +243,7 @@ def _read_yaml(config: Path | None) -> dict[str, Any]:
         raise SettingsError(f"{path}: no such file; --config names a YAML file of settings.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}.") from None
@@ -262,7 +272,12 @@ def _explain(error: dict[str, Any], sources: Mapping[str, Mapping[str, Any]]) ->
         return f"{source}: unknown setting {key}; {hint}"
     if not location:
         return f"settings: {message}."
-    shown = repr(error["input"])[:60]
+    if error["type"] == "model_type":
+        message = "must be a section of settings"
+    elif error["type"] == "path_type":
+        message = "must be a path"
+    # What was meant as an address may hold a password.
+    shown = "a value with '@' in it" if "@" in str(error["input"]) else repr(error["input"])[:60]
     return f"{source}: {key} {message}, got {shown}."
 
 

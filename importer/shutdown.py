@@ -55,6 +55,16 @@ class Shutdown:
             yield
 
     @asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """Do something before the run has begun; raises the cause itself once the run is ending."""
+        try:
+            async with self.waiting():
+                yield
+        except StoppedError:
+            assert self.cause is not None  # noqa: S101  # nothing else stops a wait
+            raise self.cause from None
+
+    @asynccontextmanager
     async def _scope(self, scopes: set[asyncio.Timeout]) -> AsyncIterator[None]:
         scope = asyncio.timeout(None)
         try:

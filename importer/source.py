@@ -43,22 +43,29 @@ class CsvSource:
         encoding: str,
         sid_pattern: str,
         batch_size: int,
+        has_header: bool | None = None,
     ) -> None:
-        """Read the header. `delimiter` None finds it. Raises InputError or SettingsError."""
+        """Read the header. `delimiter` None finds it, `has_header` None tells. Raises InputError or SettingsError."""
         self._records = Records(source, encoding=encoding, delimiter=delimiter, column=column)
         self._pattern = re.compile(sid_pattern)
         self._batch_size = batch_size
         where = f"{source.name}, line {self._records.line}"
         layout = locate_column(self._records.first, column, self._pattern, where)
         self._index = layout.position
-        self.header = self._records.first if layout.has_header else None
-        if not layout.has_header:
+        with_header = layout.has_header if has_header is None else has_header
+        self.header = self._records.first if with_header else None
+        if not with_header:
             self._records.put_back_first()
 
     @property
     def delimiter(self) -> str:
         """The delimiter, found or set."""
         return self._records.delimiter
+
+    @property
+    def position(self) -> int:
+        """Where the sid's cell stands in a record, from 0."""
+        return self._index
 
     @property
     def column(self) -> str:

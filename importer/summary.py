@@ -34,7 +34,6 @@ class Summary(msgspec.Struct, frozen=True):
 def summarise(
     tally: Tally,
     *,
-    seconds: float,
     location: str,
     list_sid: str,
     settings: dict[str, Any],
@@ -54,7 +53,7 @@ def summarise(
         throttled=tally.throttled,
         anomalies=dict(tally.anomalies),
         resent_contacts=tally.resent_contacts,
-        seconds=round(seconds, 3),
+        seconds=round(tally.seconds, 3),
         input=location,
         list_sid=list_sid,
         settings=settings,

@@ -38,9 +38,13 @@ class Worker:
                 future.set_result(result)  # type: ignore[arg-type]  # T may itself be None
 
         def work() -> None:
-            result, error = None, None
+            result: T | None = None
+            error: BaseException | None = None
             try:
                 result = function(*arguments)
+            except StopIteration as raised:  # a future cannot hold it
+                error = RuntimeError("the call raised StopIteration")
+                error.__cause__ = raised
             except BaseException as raised:  # belongs to the one who waits
                 error = raised
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -1,0 +1,93 @@
+"""Reads state.db: what a run is, and what it has done so far. Never writes; a run may be under way meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from importer.model import ExitCode, Outcome, Tally
+from importer.state import DoneBatch, Identity, explain, open_for_reading
+
+_PAGE = 512
+_OUTCOMES = ", ".join(Outcome)
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """A batch that is not done, but of which something is known."""
+
+    known: bytes | None  # what earlier requests proved of its contacts
+    in_doubt: bool  # a request for it may have been processed, and nobody knows
+
+
+class History:
+    """The past of one run. Keeps nothing of it: batches are read page by page."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises RunDirectoryError where it is none, or damaged."""
+        self._path = path
+        self._db = open_for_reading(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the run is of; None where it died before it said so."""
+        rows = self._all("SELECT identity FROM run")
+        return msgspec.json.decode(rows[0][0], type=Identity) if rows else None
+
+    @property
+    def exit_code(self) -> ExitCode | None:
+        """How the run ended; None while it is not complete."""
+        rows = self._all("SELECT exit_code FROM run WHERE exit_code IS NOT NULL")
+        return ExitCode(rows[0][0]) if rows else None
+
+    @property
+    def report_end(self) -> tuple[int, int]:
+        """How much of the report is committed, in bytes, and the checksum of that."""
+        rows = self._all("SELECT report_end, report_crc FROM done ORDER BY report_end DESC LIMIT 1")
+        return rows[0] if rows else (0, 0)
+
+    @property
+    def last_batch(self) -> int:
+        """The highest number of a finished batch; 0 where there is none."""
+        return int(self._all("SELECT coalesce(max(batch), 0) FROM done")[0][0])
+
+    def tally(self) -> Tally:
+        """Give the counts of the run so far."""
+        counts = self._all("SELECT counts FROM run WHERE counts IS NOT NULL")
+        tally = msgspec.json.decode(counts[0][0], type=Tally) if counts else Tally()
+        sums = ", ".join(f"coalesce(sum({outcome}), 0)" for outcome in Outcome)
+        tally.batches, *outcomes = self._all(f"SELECT count(*), {sums} FROM done")[0]  # noqa: S608  # our own names
+        tally.outcomes = dict(zip(Outcome, outcomes, strict=True))
+        tally.rows = sum(outcomes)
+        return tally
+
+    def unfinished(self) -> dict[int, Unfinished]:
+        """Give the batches that were begun and are not done: no more than there were senders."""
+        known = dict(self._all("SELECT batch, known FROM progress"))
+        in_doubt = {batch for (batch,) in self._all("SELECT DISTINCT batch FROM intent")}
+        return {batch: Unfinished(known.get(batch), batch in in_doubt) for batch in known.keys() | in_doubt}
+
+    def done(self, *, by_report: bool = False) -> Iterator[DoneBatch]:
+        """Yield the finished batches in the order of the input, or of the report."""
+        key = "report_end" if by_report else "batch"
+        columns = "batch, first_row, last_row, digest, report_start, report_end, report_crc"
+        query = f"SELECT {key}, {columns}, {_OUTCOMES} FROM done WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
+        last = -1
+        while page := self._all(query, last):
+            for _, batch, first, last, digest, start, end, crc, *outcomes in page:
+                counts = dict(zip(Outcome, outcomes, strict=True))
+                yield DoneBatch(batch, first, last, digest, start, end, crc, counts)
+            last = page[-1][0]
+
+    def _all(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error

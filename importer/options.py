@@ -1,0 +1,56 @@
+"""Arguments and options that the commands share: their names, and what help says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="CSV file, also .gz .bz2 .xz .zst, or - for standard input.")
+]
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="The run's directory, such as runs/contacts-0a1b2c3d.")
+]
+RecordedInput = Annotated[
+    str | None, typer.Argument(metavar="[INPUT]", help="The input, if it no longer lies where the run found it.")
+]
+ListSid = Annotated[str, typer.Option("--list", metavar="LIST_SID", help="The list that the contacts are added to.")]
+OptionalListSid = Annotated[str | None, typer.Option("--list", metavar="LIST_SID", help="The list of the run to come.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; config.yaml by default, if there is one.")]
+RunDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the run's files go; runs/<input>-<id> by default.")
+]
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="The sid's column, by name or by number from 1.")]
+Delimiter = Annotated[str | None, typer.Option(metavar="CHAR", help="auto, or one of , ; tab |")]
+Encoding = Annotated[str | None, typer.Option(metavar="NAME", help="The input's encoding; utf-8 by default.")]
+BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Contacts a request; 5000 by default, and at most.")]
+RequestsPerMinute = Annotated[float | None, typer.Option(metavar="N", help="The account's quota; 30 by default.")]
+Concurrency = Annotated[int | None, typer.Option(metavar="N", help="Requests in flight at most; 4 by default.")]
+OnUnknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="resend|hold", help="What to do with contacts whose request got no answer; resend by default."
+    ),
+]
+Region = Annotated[
+    str | None, typer.Option(metavar="mumbai|singapore", help="Where the account lives; mumbai by default.")
+]
+BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="Another address of the API: scheme, host and port.")]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(metavar="LEVEL", help="debug, info, warning or error; info, or warning beside a live display."),
+]
+LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="auto, console or json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Port = Annotated[int, typer.Option(metavar="N", help="Port on 127.0.0.1; 0 picks a free one.")]
+Scenario = Annotated[
+    str | None, typer.Option(metavar="FILE", help="What goes wrong, as YAML, or the name of a bundled scenario.")
+]
+DemoDirectory = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where its files go; importer-demo by default.")
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there, not to standard output.")
+]

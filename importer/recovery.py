@@ -1,0 +1,156 @@
+"""What an earlier process left of a run: checked, cut to what is proven, or refused. Blocks on the disk."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from importer.errors import InputError, RunDirectoryError, disk_error
+from importer.history import History
+from importer.model import Batch
+from importer.report import read_lines
+from importer.state import DoneBatch, Identity
+
+REPORT = "report.jsonl"
+SUMMARY = "summary.json"
+STATE = "state.db"
+_LOCK = "lock"
+_CHUNK_BYTES = 1024 * 1024
+_SHAPES = {
+    "list_sid": "list",
+    "size_bytes": "size of the input",
+    "sample": "content of the input",
+    "batch_size": "delivery.batch_size",
+    "position": "input.column",
+    "has_header": "header of the input",
+    "delimiter": "input.delimiter",
+    "encoding": "input.encoding",
+    "sid_pattern": "input.sid_pattern",
+}
+
+
+class DirectoryLock:
+    """A run directory that this process alone writes to. The lock ends with the process, however that ends."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make the directory, if it is not there. Raises RunDirectoryError where another process holds it."""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise disk_error(error, directory) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise RunDirectoryError(
+                f"{directory}: another process is at work on this run. Wait for it, or look with: "
+                f"importer status {directory}"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        os.close(self._file)
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a process is at work on the run."""
+    try:
+        file = os.open(directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Refuse a directory whose report is not of a journalled run. Raises RunDirectoryError."""
+    if (directory / REPORT).exists() and not (directory / STATE).exists():
+        raise RunDirectoryError(
+            f"{directory}: holds a {REPORT}, but no {STATE} that tells what it is of. Restore that file, or choose "
+            "another directory with --run-dir."
+        )
+
+
+def recover(directory: Path, identity: Identity, history: History) -> Identity | None:
+    """Make the report what the journal says, and give the identity of the run; None for a run that has not begun.
+
+    Bytes beyond the last committed end are what a crash left: they are cut. Raises RunDirectoryError where the
+    directory is of another run, or its report is not what was written.
+    """
+    report = directory / REPORT
+    past = history.identity
+    size = report.stat().st_size if report.exists() else 0
+    if past is None:
+        if size:
+            raise RunDirectoryError(f"{directory}: {STATE} has lost what the run is of; restore it from a backup.")
+        return None
+    differing = [name for field, name in _SHAPES.items() if getattr(past, field) != getattr(identity, field)]
+    if differing:
+        raise RunDirectoryError(
+            f"{directory}: holds another run ({past.location} into list {past.list_sid}); what differs: "
+            f"{', '.join(differing)}. Go on with what it began with, or choose another directory with --run-dir."
+        )
+    end, checksum = history.report_end
+    if size < end or checksum_of(report, end) != checksum:
+        first = _first_changed(report, history)
+        raise RunDirectoryError(
+            f"{report}: is not what the run wrote{first}. Restore it from a backup, or start anew in another directory "
+            "with --run-dir."
+        )
+    if size > end:
+        try:
+            with report.open("r+b") as file:
+                file.truncate(end)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_error(error, report) from error
+    return past
+
+
+def checksum_of(report: Path, end: int) -> int:
+    """Compute the CRC-32 of the report's first `end` bytes; of fewer where it has no more."""
+    checksum = 0
+    if end:
+        try:
+            with report.open("rb") as file:
+                while end and (chunk := file.read(min(end, _CHUNK_BYTES))):
+                    checksum = zlib.crc32(chunk, checksum)
+                    end -= len(chunk)
+        except OSError as error:
+            raise disk_error(error, report) from error
+    return checksum
+
+
+def changed_row(report: Path, batch: Batch, done: DoneBatch) -> int:
+    """Find the first row of the batch that is not the row that was reported."""
+    rows = dict(zip(batch.rows, batch.sids, strict=True)) | {line.row: line.contact_sid for line in batch.unsent}
+    try:
+        lines = read_lines(report, done.report_start, done.report_end)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{report}: cannot be compared with the input: {error}.") from error
+    differing = (line.row for line in lines if rows.get(line.row, "") != line.contact_sid)
+    return next(differing, min(batch.last_row, done.last_row) + 1)
+
+
+def _first_changed(report: Path, history: History) -> str:
+    if not report.exists():
+        return ": it is missing"
+    size, checksum = report.stat().st_size, 0
+    with report.open("rb") as file:
+        for done in history.done(by_report=True):
+            checksum = zlib.crc32(file.read(done.report_end - done.report_start), checksum)
+            if size < done.report_end or checksum != done.report_crc:
+                return f", from the lines of rows {done.first_row:,} to {done.last_row:,} on"
+    return ""

@@ -1,0 +1,61 @@
+"""What is left of a run's batches: the finished ones are compared with the input and skipped, the others handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from importer.errors import InputError
+from importer.history import Unfinished
+from importer.model import Batch
+from importer.source import Source
+from importer.state import DoneBatch
+
+_ADVICE = "Import the changed file as a run of its own, with another --run-dir."
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A batch to deliver, and what became of earlier tries to."""
+
+    batch: Batch
+    known: bytes | None = None
+    in_doubt: bool = False
+
+
+class Replay:
+    """The tasks of a run, in the input's order. A resumed run cuts the same batches as the first one, or is refused."""
+
+    def __init__(
+        self,
+        source: Source,
+        done: Iterator[DoneBatch],
+        unfinished: Mapping[int, Unfinished],
+        changed_row: Callable[[Batch, DoneBatch], int],
+    ) -> None:
+        """Take the past in the order of batches; `changed_row` finds the first row that differs from it."""
+        self._source = source
+        self._done = done
+        self._unfinished = unfinished
+        self._changed_row = changed_row
+
+    def __iter__(self) -> Iterator[Task]:
+        """Yield what is to be delivered. Raises InputError where the input is not what was imported so far."""
+        expected = next(self._done, None)
+        for batch in self._source:
+            if expected is None or expected.batch != batch.number:
+                past = self._unfinished.get(batch.number, Unfinished(None, in_doubt=False))
+                yield Task(batch, past.known, past.in_doubt)
+                continue
+            if expected.digest != batch.digest:
+                row = self._changed_row(batch, expected)
+                raise InputError(
+                    f"The input has changed since this run began: row {row:,} is not what was imported (batch "
+                    f"{batch.number:,}, rows {expected.first_row:,} to {expected.last_row:,}). {_ADVICE}"
+                )
+            expected = next(self._done, None)
+        if expected is not None:
+            raise InputError(
+                f"The input has changed since this run began: it ends before row {expected.first_row:,}, which was "
+                f"imported. {_ADVICE}"
+            )
