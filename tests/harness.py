@@ -1,0 +1,150 @@
+"""The installed command and a sandbox, each in a process of its own; and inputs for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from importer.sandbox import DEFAULT_LIST, Scenario, Standing
+
+IMPORTER = [sys.executable, "-W", "error", "-m", "importer"]
+LIST = DEFAULT_LIST
+UNTHROTTLED = "100000000"
+_CREDENTIALS = {
+    "EXOTEL_ACCOUNT_SID": "sandbox",
+    "EXOTEL_API_KEY": "sandbox-key",
+    "EXOTEL_API_TOKEN": "sandbox-token",
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Our own environment without settings of the importer, with the sandbox's credentials."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("IMPORTER_", "EXOTEL_"))}
+    return kept | _CREDENTIALS | {"PYTHONUNBUFFERED": "1"} | more
+
+
+def importer(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None, **more: Any) -> Finished:
+    """Run the command to its end."""
+    options: dict[str, Any] = more if "input" in more else {"stdin": subprocess.DEVNULL} | more
+    command = [*IMPORTER, *map(str, arguments)]
+    return Finished(
+        subprocess.run(
+            command, cwd=cwd, env=dict(env or environment()), capture_output=True, timeout=100, check=False, **options
+        )
+    )
+
+
+def start(*arguments: object, cwd: Path, **more: Any) -> subprocess.Popen[bytes]:
+    """Start the command, to be killed."""
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL} | pipes | {"env": environment()} | more
+    return subprocess.Popen([*IMPORTER, *map(str, arguments)], cwd=cwd, **options)
+
+
+class Finished:
+    """What a command left on its outputs, and its exit code."""
+
+    def __init__(self, process: subprocess.CompletedProcess[bytes]) -> None:
+        self.code = process.returncode
+        self.raw = process.stdout
+        self.out = process.stdout.decode()
+        self.err = process.stderr.decode()
+
+
+class SandboxProcess:
+    """A sandbox in another process."""
+
+    def __init__(self, url: str, scenario: Scenario) -> None:
+        self.url = url
+        self.scenario = scenario
+
+    def ledger(self) -> dict[str, Any]:
+        """What truly happened."""
+        with urllib.request.urlopen(f"{self.url}/_ledger") as answer:
+            ledger: dict[str, Any] = json.load(answer)
+        return ledger
+
+    def added(self) -> list[str]:
+        """The contacts that were added to the list, in lower case."""
+        with urllib.request.urlopen(f"{self.url}/_ledger/lists/{LIST}/contacts") as answer:
+            text: str = answer.read().decode()
+        return text.split()
+
+    def run_options(self, directory: Path) -> list[object]:
+        """The options of a run into this sandbox, unthrottled."""
+        return ["--list", LIST, "--base-url", self.url, "--run-dir", directory, "--requests-per-minute", UNTHROTTLED]
+
+
+@contextmanager
+def sandbox_process(folder: Path, scenario: str = "") -> Iterator[SandboxProcess]:
+    """Serve a sandbox as the command does, with a scenario in YAML."""
+    path = folder / "scenario.yaml"
+    path.write_text(scenario)
+    process = start("sandbox", "--port", "0", "--scenario", path, cwd=folder, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().decode().strip()
+        assert url.startswith("http"), "the sandbox did not start"
+        yield SandboxProcess(url, Scenario.from_text(scenario))
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+        process.stdout.close()
+
+
+def sids_of(count: int, seed: int = 1) -> list[str]:
+    """Distinct sids, made up."""
+    chance = random.Random(seed)
+    return [f"{chance.getrandbits(128):032x}" for _ in range(count)]
+
+
+def write_csv(path: Path, sids: Iterable[str]) -> Path:
+    """Write an input of two columns."""
+    lines = (f"Person {number},{sid}\n" for number, sid in enumerate(sids, 1))
+    path.write_text("name,contact_sid\n" + "".join(lines))
+    return path
+
+
+def report_of(directory: Path) -> list[dict[str, Any]]:
+    """The lines of a run's report."""
+    return [json.loads(line) for line in (directory / "report.jsonl").read_text().splitlines()]
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    """A run's summary."""
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
+    return summary
+
+
+def assert_tells_the_truth(directory: Path, sandbox: SandboxProcess, sids: list[str]) -> None:
+    """Assert that each row stands in the report once, and that the report says of each what truly happened."""
+    lines = report_of(directory)
+    added = set(sandbox.added())
+    standing = sandbox.scenario.population.standing
+
+    assert sorted(line["row"] for line in lines) == list(range(1, len(sids) + 1))
+    for line in lines:
+        assert line["contact_sid"] == sids[line["row"] - 1]
+        match line["outcome"]:
+            case "added":
+                assert line["contact_sid"] in added
+            case "already_present":
+                assert line["contact_sid"] in added or standing(line["contact_sid"]) is Standing.MEMBER
+            case "rejected":
+                assert standing(line["contact_sid"]) in {Standing.UNKNOWN, Standing.REFUSED}
+            case "failed":
+                assert line["contact_sid"] not in added
+            case outcome:
+                assert outcome == "unknown"
+    outcomes = Counter(line["outcome"] for line in lines)
+    claimed = {outcome: count for outcome, count in summary_of(directory)["outcomes"].items() if count}
+    assert outcomes == claimed
