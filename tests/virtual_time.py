@@ -1,8 +1,7 @@
 """An event loop in which waiting costs nothing: its clock jumps to the next timer once nothing else can happen.
 
 Real sockets and threads work in the same loop. Before a jump, whatever the kernel holds is served first: data on
-loopback is there as soon as it was written, and a call in the default executor is waited for. Other threads get
-a moment of real time.
+loopback is there as soon as it was written. Calls in an executor or in a `Worker` take no virtual time.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import selectors
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack
+from unittest.mock import patch
+
+from importer.threads import Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _POLLS = 3
-_THREAD_GRACE_SECONDS = 0.001
-_EXECUTOR_GRACE_SECONDS = 10.0
+_PATIENCE_WITH_THREADS_SECONDS = 10.0
 
 Events = list[tuple[selectors.SelectorKey, int]]
 
@@ -31,7 +31,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._executing = 0
+        self.calls_in_threads = 0
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -40,23 +40,29 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def advance(self, seconds: float) -> None:
         self._now += seconds
 
-    @property
-    def grace_seconds(self) -> float:
-        """Real seconds to wait for threads before the clock may jump."""
-        if self._executing:
-            return _EXECUTOR_GRACE_SECONDS
-        return _THREAD_GRACE_SECONDS if threading.active_count() > 1 else 0.0
-
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
-        self._executing += 1
-        future.add_done_callback(self._executed)
+        self.calls_in_threads += 1
+        future.add_done_callback(self._came_back)
         return future
 
-    def _executed(self, _: asyncio.Future[Any]) -> None:
-        self._executing -= 1
+    def _came_back(self, _: asyncio.Future[Any]) -> None:
+        self.calls_in_threads -= 1
+
+
+async def _counted_call(self: Worker, function: Callable[..., T], *arguments: Any) -> T:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.calls_in_threads += 1
+    try:
+        return await _call(self, function, *arguments)
+    finally:
+        loop.calls_in_threads -= 1
+
+
+_call = Worker.call
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -73,7 +79,7 @@ class _JumpingSelector(selectors.BaseSelector):
         for _ in range(_POLLS if has_sockets else 1):
             if events := self._selector.select(0):
                 return events
-        if (grace := self._loop.grace_seconds) and (events := self._selector.select(grace)):
+        if self._loop.calls_in_threads and (events := self._selector.select(_PATIENCE_WITH_THREADS_SECONDS)):
             return events
         self._loop.advance(timeout)
         return []
@@ -96,7 +102,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it to its end in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with patch.object(Worker, "call", _counted_call), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)
 
 

@@ -240,7 +240,7 @@ async def test_connection_is_used_again_and_cookies_are_not() -> None:
         response.set_cookie("session", "42")
         return response
 
-    async with server(answer) as (url, seen), exotel(url) as api:
+    async with server(answer) as (url, seen), exotel(url.replace("127.0.0.1", "localhost")) as api:
         for _ in range(3):
             await api.add_contacts(TWO)
         ports = {request.transport and request.transport.get_extra_info("peername") for request in seen.requests}

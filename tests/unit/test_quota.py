@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from importer.quota import Pace, Quota
 from tests.unit.fakes import UNTHROTTLED
-from tests.virtual_time import VirtualTimeLoop, in_virtual_time
+from tests.virtual_time import in_virtual_time, run
 
 MINUTE = 60.0
 
@@ -298,7 +298,6 @@ def test_many_senders_keep_the_quota_through_throttling(requests_per_minute: int
             sender.cancel()
         await asyncio.wait(senders)
 
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(main())
+    run(main())
 
     assert most_in_a_minute(starts) <= requests_per_minute

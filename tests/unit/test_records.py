@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import codecs
+import os
+import threading
 import tracemalloc
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from importer.errors import ImporterError, InputError, SettingsError
-from importer.inputs import MAX_ROW_BYTES
+from importer.inputs import MAX_ROW_BYTES, Input
 from importer.records import MAX_CELL_CHARACTERS, Records
-from tests.builders import COMPRESSIONS, bare, error_of, opened, sid
+from tests.builders import COMPRESSIONS, bare, error_of, opened, sid, standard_input
 
 
 @contextmanager
-def recorded(data: bytes | str, **settings: Any) -> Iterator[Records]:
+def recorded(data: bytes | str, **options: Any) -> Iterator[Records]:
     with opened(data) as source:
-        yield Records(source, **({"encoding": "utf-8", "delimiter": None, "column": 1} | settings))
+        yield Records(source, **({"encoding": "utf-8", "delimiter": None, "column": 1} | options))
 
 
-def records_of(data: bytes | str, **settings: Any) -> list[list[str]]:
-    with recorded(data, **settings) as records:
+def records_of(data: bytes | str, **options: Any) -> list[list[str]]:
+    with recorded(data, **options) as records:
         return [records.first, *records]
 
 
@@ -60,7 +63,7 @@ def test_records_are_those_of_the_file(data: str, records: list[list[str]]) -> N
         ("UTF8", codecs.BOM_UTF8 + "é,b\n".encode()),
         ("u8", codecs.BOM_UTF8 + '"é",b\n'.encode()),
         ("utf-8", codecs.BOM_UTF8 + "\r\n\né,b\n".encode()),
-        ("utf-8", "\n".encode() + codecs.BOM_UTF8 + "é,b\n".encode()),
+        ("utf-8", b"\n" + codecs.BOM_UTF8 + "é,b\n".encode()),
         ("utf-8-sig", codecs.BOM_UTF8 + "é,b\n".encode()),
         ("utf-16", "é,b\n".encode("utf-16")),
         ("utf-16", codecs.BOM_UTF16_BE + "é,b\n".encode("utf-16-be")),
@@ -73,7 +76,7 @@ def test_records_are_those_of_the_file(data: str, records: list[list[str]]) -> N
 )
 def test_encodings_and_byte_order_marks(encoding: str, data: bytes) -> None:
     """A byte order mark is no part of the first cell, whatever the encoding is called."""
-    assert [["é", "b"]] == records_of(data, encoding=encoding)
+    assert records_of(data, encoding=encoding) == [["é", "b"]]
 
 
 @pytest.mark.parametrize(("encoding", "has_mark"), [("utf-8", False), ("utf-8-sig", True), ("utf-16-le", False)])
@@ -95,7 +98,7 @@ def test_an_unknown_encoding_is_a_wrong_setting(encoding: str) -> None:
 @pytest.mark.parametrize("blank", ["\n", "\r\n\r\n\n", "\ufeff", "\ufeff\n\n"])
 def test_only_blank_lines_are_an_error(blank: str) -> None:
     """A file without a single record is said to be one."""
-    assert "the input has only blank lines; expected rows of contact sids." == error_of(blank)
+    assert error_of(blank) == "the input has only blank lines; expected rows of contact sids."
 
 
 def test_first_record_can_be_put_back() -> None:
@@ -103,7 +106,7 @@ def test_first_record_can_be_put_back() -> None:
     with recorded("a\nb\nc\n") as records:
         records.put_back_first()
 
-        assert [["a"], ["b"], ["c"]] == list(records)
+        assert list(records) == [["a"], ["b"], ["c"]]
 
 
 def test_text_is_kept_as_it_stands() -> None:
@@ -113,7 +116,7 @@ def test_text_is_kept_as_it_stands() -> None:
         kept = [records.text]
         kept += [records.text for _ in records]
 
-    assert "".join(texts) == "".join(text.removeprefix("\n").replace("\n\r\n", "\n") for text in kept) or kept == texts
+    assert texts == kept
 
 
 GOOD = f"name,contact_sid\nx,{sid(1)}\n"
@@ -158,7 +161,7 @@ GOOD = f"name,contact_sid\nx,{sid(1)}\n"
             id="a blank after a quote",
         ),
         pytest.param(
-            f'{GOOD}{"x,y" * 1000}\n' * 20 + f'x,"{"y" * (MAX_CELL_CHARACTERS + 1)}"\n',
+            f"{GOOD}{'x,y' * 1000}\n" * 20 + f'x,"{"y" * (MAX_CELL_CHARACTERS + 1)}"\n',
             f"line 61: a cell has more than {MAX_CELL_CHARACTERS:,} characters: a quote opened here is hardly ever "
             "closed. Mend the file and start again.",
             id="huge cell",
@@ -187,7 +190,7 @@ def test_error_names_the_line(data: str, error: str) -> None:
 
 def test_a_long_first_line_is_no_error() -> None:
     """A header may be as long as any other row."""
-    assert [["x" * 200_000, "b"]] == records_of("x" * 200_000 + ",b\n")
+    assert records_of("x" * 200_000 + ",b\n") == [["x" * 200_000, "b"]]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -209,7 +212,7 @@ def test_line_of_a_byte_that_is_not_in_the_encoding(encoding: str, bad: bytes, e
     """The line of a wrong byte is exact, wherever in the chunks of reading it lies, and the byte is shown."""
     sign = {"ascii": "e", "shift_jis": "ア"}.get(encoding, "€")
     wrong = []
-    for shift in range(0, 90, 7):
+    for shift in range(0, 90, 29):
         line = f"x{sign * 9},{sid(1)}{end}".encode(encoding)
         first = f"n{'x' * shift},contact_sid{end}".encode(encoding)
         number = before_bytes // len(line)
@@ -218,12 +221,13 @@ def test_line_of_a_byte_that_is_not_in_the_encoding(encoding: str, bad: bytes, e
         if not error.startswith(f"line {number + 2}: the byte 0x") or f"is not {encoding}. Set input.enc" not in error:
             wrong.append((shift, error))
 
-    assert [] == wrong
+    assert wrong == []
 
 
+@settings(max_examples=25)
 @given(
-    lines=st.lists(st.text(st.characters(codec="utf-8", exclude_characters='\r\n",'), max_size=30), max_size=300),
-    repeat=st.integers(1, 20),
+    lines=st.lists(st.text(st.characters(codec="utf-8", exclude_characters='\r\n",'), max_size=30), max_size=100),
+    repeat=st.integers(1, 30),
     end=st.sampled_from(["\n", "\r\n"]),
 )
 @example(lines=["€" * 29], repeat=20, end="\r\n")
@@ -250,7 +254,7 @@ def test_characters_across_the_chunks_of_reading(encoding: str) -> None:
 @pytest.mark.parametrize("name", COMPRESSIONS)
 def test_damaged_compression_is_explained(name: str) -> None:
     """Compressed data that ends too early is said to, with the line up to which it was read."""
-    whole = COMPRESSIONS[name](GOOD.encode()) + COMPRESSIONS[name](f"y,{sid(2)}\n".encode() * 50_000)
+    whole = COMPRESSIONS[name](GOOD.encode()) + COMPRESSIONS[name](f"y,{sid(2)}\n".encode() * 5_000)
     error = error_of(whole[:-1])
 
     assert error.startswith("after line ")
@@ -258,38 +262,39 @@ def test_damaged_compression_is_explained(name: str) -> None:
     assert error.endswith("Get the file again.")
 
 
-def test_an_error_of_the_disk_is_explained() -> None:
-    """A file that suddenly cannot be read on is one error with the line, and no traceback."""
-    with recorded(bare(*range(5000)), delimiter=",") as records:
-        records.put_back_first()
-        with pytest.raises(InputError, match=r"after line \d+: cannot be read on: "):
-            _fail_at(records, 10)
+def test_a_failing_device_is_explained() -> None:
+    """An input that suddenly cannot be read on is one error with the line, and no traceback."""
+    terminal, program = os.openpty()
+    tty.setraw(program)
 
+    def write() -> None:
+        with os.fdopen(program, "wb", buffering=0) as device:
+            for number in range(1000):
+                device.write(bare(number).encode())
 
-def _fail_at(records: Records, number: int) -> None:
-    for row, _ in enumerate(records):
-        if row == number:
-            _break(records)
+    writer = threading.Thread(target=write)
+    writer.start()
+    with standard_input(terminal):
+        os.close(terminal)
+        records = Records(Input("-"), encoding="utf-8", delimiter=None, column="contact_sid")
+        with pytest.raises(InputError) as caught:
+            list(records)
+        writer.join()
 
-
-def _break(records: Records) -> None:
-    def broken(_: object) -> int:
-        raise OSError(5, "Input/output error")
-
-    records._raw.readinto = broken  # type: ignore[attr-defined]
+    assert str(caught.value) == "standard input, after line 1000: cannot be read on: Input/output error."
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: "\r\n" * 300_000 + "contact_sid\n", id="blank lines before the header"),
-        pytest.param(lambda: "contact_sid\n" + "\r\n" * 300_000, id="blank lines after the header"),
+        pytest.param(lambda: "\r\n" * 200_000 + "contact_sid\n", id="blank lines before the header"),
+        pytest.param(lambda: "contact_sid\n" + "\r\n" * 200_000, id="blank lines after the header"),
         pytest.param(lambda: f"contact_sid,x\n{sid(1)},{'y' * 100_000}\n" * 300, id="wide cells"),
-        pytest.param(lambda: f"contact_sid{',ab' * 20_000}\n" * 20, id="many cells"),
-        pytest.param(lambda: "contact_sid\n" + '"' + '","\n' * 2_000_000, id="an endless row"),
-        pytest.param(lambda: 'contact_sid\n"' + "xyz\n" * 5_000_000, id="an endless cell"),
+        pytest.param(lambda: f"contact_sid{',ab' * 20_000}\n" * 6, id="many cells"),
+        pytest.param(lambda: "contact_sid\n" + '"' + '","\n' * 1_000_000, id="an endless row"),
+        pytest.param(lambda: 'contact_sid\n"' + "xyz\n" * 2_000_000, id="an endless cell"),
         pytest.param(lambda: "contact_sid\n" + "x" * 20_000_000, id="an endless line"),
-        pytest.param(lambda: '"contact_sid\n' + "x\n" * 10_000_000, id="an endless header"),
+        pytest.param(lambda: '"contact_sid\n' + "x\n" * 3_000_000, id="an endless header"),
     ],
 )
 def test_memory_is_bounded_whatever_the_input(make: Callable[[], str]) -> None:
@@ -305,7 +310,7 @@ def test_memory_is_bounded_whatever_the_input(make: Callable[[], str]) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
 
-    assert peak < 14_000_000
+    assert peak < 9_000_000
 
 
 def test_text_without_line_ends_is_refused_in_any_encoding() -> None:

@@ -463,6 +463,17 @@ async def test_pauses_double_where_the_server_does_not_say() -> None:
     assert [pytest.approx(gap, abs=0.01) for gap in (2, 4, 8, 16, 32, 60, 60)] == gaps
 
 
+@in_virtual_time
+async def test_answer_ends_the_growth_of_pauses() -> None:
+    """After an answer, the next pause is as short as the first."""
+    rig = Rig(FakeApi(Throttled(None), Throttled(None), all_added, Throttled(None), all_added))
+
+    await rig.deliver(1)
+    await rig.deliver(1)
+
+    assert rig.api.times == [pytest.approx(at, abs=0.01) for at in (0, 2, 6, 6, 8)]
+
+
 @pytest.mark.parametrize("seconds", [901.0, 86_400.0, float("inf")])
 def test_pause_beyond_patience_stops_the_run(seconds: float) -> None:
     """A server that asks to wait longer than patience ends the run at once, resumable."""
