@@ -11,6 +11,13 @@ import msgspec
 
 from importer.envelope import Envelope, Item, Metadata, UnreadableError, read_envelope
 from importer.model import ApiError, Reason
+from importer.rate import RateLimits
+
+
+class FromServer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whatever has an HTTP answer behind it, perhaps: what that said of the API's limit of requests."""
+
+    limits: RateLimits = RateLimits()
 
 
 class NotSent(msgspec.Struct, frozen=True):
@@ -20,7 +27,7 @@ class NotSent(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Lost(msgspec.Struct, frozen=True):
+class Lost(FromServer, frozen=True):
     """The request was sent, and no answer came that could be read. It may have been processed."""
 
     reason: Reason
@@ -29,20 +36,20 @@ class Lost(msgspec.Struct, frozen=True):
     status: int | None = None
 
 
-class Throttled(msgspec.Struct, frozen=True):
+class Throttled(FromServer, frozen=True):
     """429: not processed, and all requests should pause. None where the server did not say how long."""
 
     retry_after_seconds: float | None
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(FromServer, frozen=True):
     """The request as a whole was refused; nothing of it was processed."""
 
     status: int
     error: ApiError | None = None
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(FromServer, frozen=True):
     """An answer with items. `unreadable_items` counts those that are no item at all; they stand as empty ones."""
 
     items: Sequence[Item]

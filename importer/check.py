@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 import msgspec
 
 from importer.model import Outcome, Reason
+from importer.rate import FIRST_GUESS
 from importer.source import Source
 
 _EXAMPLES = 3
@@ -25,7 +27,7 @@ class Finding(msgspec.Struct, frozen=True):
     seconds_at_quota: float
 
 
-def check(source: Source, requests_per_minute: float) -> Finding:
+def check(source: Source, requests_per_minute: float | Literal["auto"]) -> Finding:
     """Read everything. Raises InputError where it cannot be read on."""
     rows = to_send = duplicates = batches = requests = 0
     invalid: Counter[Reason] = Counter()
@@ -41,5 +43,6 @@ def check(source: Source, requests_per_minute: float) -> Finding:
                 invalid[line.reason] += 1
                 if len(examples) < _EXAMPLES:
                     examples.append((line.row, line.contact_sid))
-    seconds = max(0, requests - 1) * 60 / requests_per_minute
+    rate = FIRST_GUESS if requests_per_minute == "auto" else requests_per_minute
+    seconds = max(0, requests - 1) * 60 / rate
     return Finding(rows, to_send, duplicates, dict(invalid), examples, batches, requests, seconds)

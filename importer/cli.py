@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,11 @@ from importer import __version__, options
 from importer.errors import ImporterError, IncompleteError, SettingsError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from importer.shutdown import Shutdown
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
     name="importer",
@@ -59,6 +64,7 @@ def run(
     concurrency: options.Concurrency = None,
     batch_size: options.BatchSize = None,
     on_unknown: options.OnUnknown = None,
+    max_failures: options.MaxFailures = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
     region: options.Region = None,
@@ -90,6 +96,7 @@ def run(
                 "requests_per_minute": requests_per_minute,
                 "on_unknown": on_unknown,
             },
+            "run": {"max_failures": max_failures},
             "log": {"level": log_level, "format": log_format},
         },
         config,
@@ -99,6 +106,7 @@ def run(
     masker = Masker(credentials.api_key.get_secret_value(), credentials.api_token.get_secret_value())
     beside_display = sys.stderr.isatty() and log_level is None
     configure_logs("warning" if beside_display else settings.log.level, settings.log.format, masker)
+    _stop_before_the_run()
     source = Input(input_)
     batches = open_source(source, settings.input, settings.delivery.batch_size)
     job = Job(
@@ -115,11 +123,12 @@ def run(
         _stop_on_signals(shutdown)
         async with showing(tally, f"{source.name} → list {list_sid}"):
             ended = await run_job(job, tally, shutdown)
-        if ended.was_complete:
-            typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
-        show_summary(ended.summary, job.directory)
-        if ended.summary.error:
-            _complain(masker.text(ended.summary.error))
+        with suppress(OSError):  # whether or not anybody reads it, the exit code tells how the run ended
+            if ended.was_complete:
+                typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
+            show_summary(ended.summary, job.directory)
+            if ended.summary.error:
+                _complain(masker.text(ended.summary.error))
         return int(ended.summary.exit_code or 0)
 
     raise typer.Exit(asyncio.run(main()))
@@ -155,8 +164,9 @@ def check(
     )
     if list_sid is not None:
         _check_list_sid(list_sid)
-    source = open_source(Input(input_), settings.input, settings.delivery.batch_size)
-    finding = check_source(source, settings.delivery.requests_per_minute)
+    with closing(Input(input_)) as opened:
+        source = open_source(opened, settings.input, settings.delivery.batch_size)
+        finding = check_source(source, settings.delivery.requests_per_minute)
     if as_json:
         typer.echo(msgspec.json.encode(finding))
     else:
@@ -215,7 +225,7 @@ def sandbox(port: options.Port = 8080, scenario: options.Scenario = None) -> Non
         served = Scenario.load(scenario) if scenario else Scenario()
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             loop.add_signal_handler(number, stopped.set)
         async with Sandbox(served).serve(port=port) as url:
             typer.echo(url)
@@ -248,18 +258,32 @@ def _check_list_sid(list_sid: str) -> None:
         raise SettingsError(f"--list: '{list_sid}' is no list sid; it looks like 4d61c2a0b5f14f0a9a9b2e0d3c5e7f81.")
 
 
+def _stop_before_the_run() -> None:
+    """Until there is a run to end, any signal ends the command: its input may be silent for long."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise _stopped_by(signal.Signals(number))
+
+    for number in _STOPPING:
+        signal.signal(number, stop)
+
+
 def _stop_on_signals(shutdown: Shutdown) -> None:
     """First signal: finish what is in flight. Second: leave at once; the journal has all that is done."""
     loop = asyncio.get_running_loop()
-    resume = shlex.join(["importer", *sys.argv[1:]])
 
     def stop(number: signal.Signals) -> None:
         if shutdown.cause is not None:
             os._exit(128 + number)
-        shutdown.request(IncompleteError(f"Stopped by {number.name}; nothing is lost. Go on with: {resume}"))
+        shutdown.request(_stopped_by(number))
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         loop.add_signal_handler(number, stop, number)
+
+
+def _stopped_by(number: signal.Signals) -> IncompleteError:
+    resume = shlex.join(["importer", *sys.argv[1:]])
+    return IncompleteError(f"Stopped by {number.name}; nothing is lost. Go on with: {resume}")
 
 
 def _complain(sentence: str) -> None:

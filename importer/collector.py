@@ -13,8 +13,10 @@ import structlog
 from importer.errors import disk_error
 from importer.model import BatchResult, ExitCode, Tally
 from importer.report import Appendable, count_outcomes, encode, lines_of
+from importer.shutdown import Shutdown
 from importer.state import DoneBatch
 from importer.summary import Summary, summarise, write_summary
+from importer.thresholds import Thresholds
 
 SUMMARY_INTERVAL_SECONDS = 2.0
 
@@ -44,6 +46,8 @@ class Collector:
         journal: DoneWriter,
         summary_path: Path,
         tally: Tally,
+        thresholds: Thresholds,
+        shutdown: Shutdown,
         *,
         end: tuple[int, int],
         location: str,
@@ -59,6 +63,8 @@ class Collector:
         self._journal = journal
         self._summary_path = summary_path
         self._tally = tally
+        self._thresholds = thresholds
+        self._shutdown = shutdown
         self._end, self._checksum = end
         self._run: dict[str, Any] = {"location": location, "list_sid": list_sid, "settings": settings}
         self._clock = clock or asyncio.get_running_loop().time
@@ -78,8 +84,10 @@ class Collector:
         self._tally.seconds = self._clock() - self._began
         # Only now: the journal must never claim lines that the disk may lose.
         await self._journal.finish(done, self._tally)
-        for each in done:
+        for result, each in zip(results, done, strict=True):
             self._tally.count_outcomes(each.outcomes)
+            if (too_much := self._thresholds.watch(result)) is not None:
+                self._shutdown.request(too_much)
             counts = {outcome.value: count for outcome, count in each.outcomes.items() if count}
             self._log.info("batch_finished", batch=each.batch, **counts)
         if self._clock() - self._summary_written_at >= SUMMARY_INTERVAL_SECONDS:

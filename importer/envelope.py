@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import msgspec
 
@@ -18,6 +18,48 @@ class Item(msgspec.Struct, frozen=True):
     status: str | None = None
     error: ApiError | None = None
     list_sid: str | None = None
+
+
+class Items(Sequence[Item]):
+    """The items of an answer, each of them read only when it is looked at."""
+
+    def __init__(self, raw: Sequence[_Item]) -> None:
+        """Take them as they were decoded."""
+        self._raw = raw
+
+    def odd_positions(self, sids: Sequence[str]) -> list[int]:
+        """Give the positions of all items but those that plainly say 200 of the contact at their own position."""
+        return [
+            position
+            for position, (item, sid) in enumerate(zip(self._raw, sids, strict=False))
+            if not (
+                item.code == 200
+                and item.data is not None
+                and item.data.sid == sid
+                and item.status == "success"
+                and item.error_data is None
+                and item.data.Sid is None
+                and item.sid is None
+                and item.Sid is None
+            )
+        ]
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [_item(raw) for raw in self._raw[index]]
+        return _item(self._raw[index])
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -45,19 +87,19 @@ class Envelope(msgspec.Struct, frozen=True):
 _Code = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 
 
-class _ErrorData(msgspec.Struct):
+class _ErrorData(msgspec.Struct, gc=False):
     code: _Code | None = None
     message: str | None = None
     description: str | None = None
 
 
-class _Data(msgspec.Struct):
+class _Data(msgspec.Struct, gc=False):
     sid: str | None = None
     Sid: str | None = None
     list_id: str | None = None
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     code: _Code | None = None
     status: str | None = None
     error_data: _ErrorData | None = None
@@ -89,7 +131,7 @@ def read_envelope(body: bytes) -> Envelope:
         return _read_piecemeal(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(str(error)) from error
-    items = [_item(raw) for raw in envelope.response]
+    items = Items(envelope.response)
     return Envelope(items, envelope.metadata, envelope.http_code, _first_error(items))
 
 

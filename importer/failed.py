@@ -26,13 +26,16 @@ COLUMNS = ("row", "outcome", "code", "reason")
 def write_failed(directory: Path, location: str | None, output: Path | None) -> int:
     """Write the rows to a file, which is there whole or not at all, or to standard output. Gives their number.
 
-    Raises ImporterError.
+    Raises ImporterError, or BrokenPipeError where whoever read has gone.
     """
     with open_past(directory, location) as past:
         if output is None:
-            return _write(directory, past, sys.stdout.buffer)
+            # A handle of its own: what cannot be written is not tried again at the exit.
+            return _write_through(directory, past, sys.stdout.fileno(), Path("standard output"))
         if output.exists() and Path(past.input.location).exists() and output.samefile(past.input.location):
             raise RunDirectoryError(f"{output}: is the input of the run; choose another file with -o.")
+        if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced
+            return _write_through(directory, past, output, output)
         try:
             with NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}-", delete=False) as file:
                 try:
@@ -46,6 +49,16 @@ def write_failed(directory: Path, location: str | None, output: Path | None) -> 
         except OSError as error:
             raise disk_error(error, output) from error
         return rows
+
+
+def _write_through(directory: Path, past: Past, target: int | Path, name: Path) -> int:
+    try:
+        with open(target, "wb", closefd=isinstance(target, Path)) as file:
+            return _write(directory, past, file)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise disk_error(error, name) from error
 
 
 def _write(directory: Path, past: Past, out: IO[bytes]) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
 
 from importer.model import ExitCode, Outcome, Tally
-from importer.state import DoneBatch, Identity, explain, open_for_reading
+from importer.state import DoneBatch, Identity, explained, open_for_reading
 
 _PAGE = 512
 _OUTCOMES = ", ".join(Outcome)
@@ -19,6 +19,7 @@ _OUTCOMES = ", ".join(Outcome)
 class Unfinished(msgspec.Struct, frozen=True):
     """A batch that is not done, but of which something is known."""
 
+    digest: bytes
     known: bytes | None  # what earlier requests proved of its contacts
     in_doubt: bool  # a request for it may have been processed, and nobody knows
 
@@ -30,22 +31,28 @@ class History:
         """Open the file. Raises RunDirectoryError where it is none, or damaged."""
         self._path = path
         self._db = open_for_reading(path)
+        # A run that is stopped closes the file while another thread may still be reading; SQLite's binding for Python
+        # crashes over that.
+        self._lock = Lock()
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
     @property
     def identity(self) -> Identity | None:
         """What the run is of; None where it died before it said so."""
         rows = self._all("SELECT identity FROM run")
-        return msgspec.json.decode(rows[0][0], type=Identity) if rows else None
+        with explained(self._path):
+            return msgspec.json.decode(rows[0][0], type=Identity) if rows else None
 
     @property
     def exit_code(self) -> ExitCode | None:
         """How the run ended; None while it is not complete."""
         rows = self._all("SELECT exit_code FROM run WHERE exit_code IS NOT NULL")
-        return ExitCode(rows[0][0]) if rows else None
+        with explained(self._path):
+            return ExitCode(rows[0][0]) if rows else None
 
     @property
     def report_end(self) -> tuple[int, int]:
@@ -61,18 +68,25 @@ class History:
     def tally(self) -> Tally:
         """Give the counts of the run so far."""
         counts = self._all("SELECT counts FROM run WHERE counts IS NOT NULL")
-        tally = msgspec.json.decode(counts[0][0], type=Tally) if counts else Tally()
+        with explained(self._path):
+            tally = msgspec.json.decode(counts[0][0], type=Tally) if counts else Tally()
         sums = ", ".join(f"coalesce(sum({outcome}), 0)" for outcome in Outcome)
         tally.batches, *outcomes = self._all(f"SELECT count(*), {sums} FROM done")[0]  # noqa: S608  # our own names
         tally.outcomes = dict(zip(Outcome, outcomes, strict=True))
         tally.rows = sum(outcomes)
         return tally
 
+    def recent_starts(self) -> list[float]:
+        """Give the times of the requests of the last minutes, in seconds of the wall clock, in their order."""
+        return [at for (at,) in self._all("SELECT at FROM start ORDER BY at")]
+
     def unfinished(self) -> dict[int, Unfinished]:
         """Give the batches that were begun and are not done: no more than there were senders."""
-        known = dict(self._all("SELECT batch, known FROM progress"))
-        in_doubt = {batch for (batch,) in self._all("SELECT DISTINCT batch FROM intent")}
-        return {batch: Unfinished(known.get(batch), batch in in_doubt) for batch in known.keys() | in_doubt}
+        in_doubt = dict(self._all("SELECT batch, digest FROM intent"))
+        found = {batch: Unfinished(digest, None, in_doubt=True) for batch, digest in in_doubt.items()}
+        for batch, digest, known in self._all("SELECT batch, digest, known FROM progress"):
+            found[batch] = Unfinished(digest, known, in_doubt=batch in in_doubt)
+        return found
 
     def done(self, *, by_report: bool = False) -> Iterator[DoneBatch]:
         """Yield the finished batches in the order of the input, or of the report."""
@@ -87,7 +101,5 @@ class History:
             last = page[-1][0]
 
     def _all(self, query: str, *values: object) -> list[Any]:
-        try:
+        with explained(self._path), self._lock:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error

@@ -7,17 +7,18 @@ the disk. So whatever a crash leaves, an intent without its batch done is all th
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from importer.model import ExitCode, Outcome, Tally
-from importer.state import DoneBatch, Identity, explain, open_for_writing
+from importer.model import Batch, ExitCode, Outcome, Tally
+from importer.state import DoneBatch, Identity, explained, open_for_writing
 from importer.threads import Worker
 
+_REMEMBERED_SECONDS = 120.0
 _DONE = "batch, first_row, last_row, digest, report_start, report_end, report_crc"
 
 
@@ -28,14 +29,15 @@ class Journal:
     Raises IncompleteError where the disk refuses, RunDirectoryError where the file is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the file."""
+    def __init__(self, path: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
+        """Open or create the file. `wall_clock` gives seconds that go on across processes."""
+        self._wall_clock = wall_clock
         self._path = path
         self._pending: list[tuple[str, Sequence[Any]]] = []
         self._next_commit: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._worker = Worker("journal")
         self._db = open_for_writing(path)
+        self._worker = Worker("journal")
 
     async def close(self) -> None:
         """Finish what is being written, and close the file."""
@@ -49,22 +51,32 @@ class Journal:
         """Say what the run is of."""
         await self._write("INSERT INTO run (one, identity) VALUES (1, ?)", msgspec.json.encode(identity).decode())
 
-    async def intend(self, batch: int, tally: Tally) -> int:
-        """Say that a request for the batch is about to leave; gives the intent's number."""
-        number = tally.requests
-        await self._write_counts(tally, ("INSERT INTO intent (number, batch) VALUES (?, ?)", (number, batch)))
-        return number
+    async def intend(self, batch: Batch, tally: Tally) -> None:
+        """Say that a request for the batch is about to leave; the intent's number is that of the request."""
+        now = self._wall_clock()
+        await self._write_counts(
+            tally,
+            (
+                "INSERT INTO intent (number, batch, digest) VALUES (?, ?, ?)",
+                (tally.requests, batch.number, batch.digest),
+            ),
+            ("INSERT INTO start (at) VALUES (?)", (now,)),
+            ("DELETE FROM start WHERE at < ?", (now - _REMEMBERED_SECONDS,)),
+        )
 
     async def withdraw(self, intent: int) -> None:
         """Say that the request of this intent was certainly not processed."""
         await self._write("DELETE FROM intent WHERE number = ?", intent)
 
-    async def note(self, batch: int, known: bytes, tally: Tally) -> None:
+    async def note(self, batch: Batch, known: bytes, tally: Tally) -> None:
         """Say what all requests for the batch so far have proved; none of them is in doubt any more."""
         await self._write_counts(
             tally,
-            ("INSERT OR REPLACE INTO progress (batch, known) VALUES (?, ?)", (batch, known)),
-            ("DELETE FROM intent WHERE batch = ?", (batch,)),
+            (
+                "INSERT OR REPLACE INTO progress (batch, digest, known) VALUES (?, ?, ?)",
+                (batch.number, batch.digest, known),
+            ),
+            ("DELETE FROM intent WHERE batch = ?", (batch.number,)),
         )
 
     async def finish(self, batches: Iterable[DoneBatch], tally: Tally) -> None:
@@ -109,6 +121,7 @@ class Journal:
         self._pending += statements
         if self._next_commit is None:
             self._next_commit = asyncio.create_task(self._commit(), name="commit")
+            self._next_commit.add_done_callback(_hear)
         # Shielded: others wait for the same commit, and a statement once handed in must not be half heard.
         await asyncio.shield(self._next_commit)
 
@@ -118,10 +131,13 @@ class Journal:
             await self._worker.call(self._execute, statements)
 
     def _execute(self, statements: list[tuple[str, Sequence[Any]]]) -> None:
-        try:
-            with self._db:
-                self._db.execute("BEGIN")
-                for statement, values in statements:
-                    self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error
+        with explained(self._path), self._db:
+            self._db.execute("BEGIN")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+
+
+def _hear(commit: asyncio.Task[None]) -> None:
+    """Take note of a failed commit: whoever waited for it may have been stopped meanwhile."""
+    if not commit.cancelled():
+        commit.exception()

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import structlog
@@ -43,13 +44,19 @@ class Masker:
 
 
 class _Stderr:
-    """Whatever sys.stderr is at the moment: a live display puts itself there."""
+    """Whatever sys.stderr is at the moment: a live display puts itself there.
+
+    What it does not take is dropped: a run must not end because its log's disk is full, or its reader has gone.
+    """
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logs(level: str, form: Literal["auto", "console", "json"], masker: Masker) -> None:

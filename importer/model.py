@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -80,7 +81,7 @@ class ApiError(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str | None = None
 
 
-class ContactResult(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContactResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One line of the report: what became of one row."""
 
     row: int  # 1-based over data records
@@ -94,7 +95,7 @@ class ContactResult(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicate_of: int | None = None  # the row of this batch that has the same sid
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, dict=True):
     """A stretch of the input: contacts for one request, and the rows among them that are not sent.
 
     `rows[i]` is the row of `sids[i]`; no sid stands twice, in whatever case it is written. Rows of
@@ -108,7 +109,7 @@ class Batch(msgspec.Struct, frozen=True):
     sids: Sequence[str]
     unsent: Sequence[ContactResult] = ()
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """A fingerprint of all that the input has in these rows."""
         digest = hashlib.blake2b(f"{self.number} {self.first_row} {self.last_row}\n".encode(), digest_size=16)
@@ -137,6 +138,16 @@ class BatchResult(msgspec.Struct, frozen=True):
     batch: Batch
     verdicts: Sequence[Verdict]
     attempts: Sequence[int]
+    refusal: str = ""  # the API's words, if it refused the batch as a whole and parts of it were sent
+
+
+class Wait(StrEnum):
+    """Why no request leaves at the moment; the first of these that holds is the one to show."""
+
+    OUTAGE = "outage"  # the API answers nothing; one request probes from time to time
+    THROTTLED = "throttled"  # the API answered 429
+    BACK_OFF = "back_off"  # before a retry
+    QUOTA = "quota"
 
 
 class Tally(msgspec.Struct):
@@ -147,6 +158,7 @@ class Tally(msgspec.Struct):
     outcomes: dict[Outcome, int] = msgspec.field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     requests: int = 0
     in_flight: int = 0
+    waits: dict[Wait, float] = msgspec.field(default_factory=dict)  # until when, on the event loop's clock
     retries: int = 0
     throttled: int = 0  # answers 429
     anomalies: dict[Anomaly, int] = msgspec.field(default_factory=dict)

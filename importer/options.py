@@ -26,8 +26,16 @@ Column = Annotated[str | None, typer.Option(metavar="NAME", help="The sid's colu
 Delimiter = Annotated[str | None, typer.Option(metavar="CHAR", help="auto, or one of , ; tab |")]
 Encoding = Annotated[str | None, typer.Option(metavar="NAME", help="The input's encoding; utf-8 by default.")]
 BatchSize = Annotated[int | None, typer.Option(metavar="N", help="Contacts a request; 5000 by default, and at most.")]
-RequestsPerMinute = Annotated[float | None, typer.Option(metavar="N", help="The account's quota; 30 by default.")]
-Concurrency = Annotated[int | None, typer.Option(metavar="N", help="Requests in flight at most; 4 by default.")]
+RequestsPerMinute = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="The account's quota, 30 by default; auto finds it out.")
+]
+Concurrency = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Requests in flight at most, 4 by default; auto: as needed.")
+]
+MaxFailures = Annotated[
+    str | None,
+    typer.Option(metavar="N|N%", help="Stop once more rows than that, or that share of them, are not in the list."),
+]
 OnUnknown = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ from typing import NoReturn
 from importer.collector import Collector
 from importer.errors import ImporterError, InputError
 from importer.model import BatchResult
+from importer.places import Places
 from importer.replay import Task
 from importer.sender import Sender
 from importer.shutdown import Shutdown, StoppedError
@@ -22,17 +23,17 @@ class Pipeline:
     """One run. It receives its parts, and owns none of them."""
 
     def __init__(
-        self, tasks: Iterable[Task], sender: Sender, collector: Collector, shutdown: Shutdown, *, concurrency: int
+        self, tasks: Iterable[Task], sender: Sender, collector: Collector, shutdown: Shutdown, places: Places
     ) -> None:
-        """Keep at most `concurrency` requests in flight."""
+        """Work on as many batches at a time as there are `places`."""
         self._tasks = tasks
         self._sender = sender
         self._collector = collector
         self._shutdown = shutdown
-        self._concurrency = concurrency
+        self._places = places
         # Back-pressure: a slow disk stops the senders, slow senders stop the reader.
-        self._batches: asyncio.Queue[Task | None] = asyncio.Queue(concurrency)
-        self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue(concurrency)
+        self._batches: asyncio.Queue[Task | None] = asyncio.Queue(places.count)
+        self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue(places.count)
         self._input_error: InputError | None = None
 
     async def run(self) -> None:
@@ -46,7 +47,7 @@ class Pipeline:
                 collecting.create_task(self._collect(), name="collector")
                 async with asyncio.TaskGroup() as sending:
                     sending.create_task(self._read(), name="reader")
-                    for number in range(1, self._concurrency + 1):
+                    for number in range(1, self._places.most + 1):
                         sending.create_task(self._send(), name=f"sender {number}")
                 await self._results.put(None)
         except BaseExceptionGroup as group:
@@ -64,7 +65,7 @@ class Pipeline:
                         await self._batches.put(task)
                 except InputError as error:
                     self._input_error = error
-                for _ in range(self._concurrency):
+                for _ in range(self._places.most):
                     await self._batches.put(None)
         except StoppedError:
             return
@@ -73,9 +74,11 @@ class Pipeline:
 
     async def _send(self) -> None:
         try:
-            while (task := await self._next_task()) is not None:
-                result = await self._sender.deliver(task)
-                await self._results.put(result)
+            while True:
+                async with self._places.place():
+                    if (task := await self._next_task()) is None:
+                        return
+                    await self._results.put(await self._sender.deliver(task))
         except StoppedError:
             return
 

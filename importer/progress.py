@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -15,13 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 from importer.check import Finding
-from importer.model import Outcome, Tally
+from importer.model import Outcome, Tally, Wait
 from importer.recovery import REPORT
 from importer.status import Status
 from importer.summary import Summary
 
 _REFRESH_SECONDS = 0.25
 _LOG_SECONDS = 10.0
+_WAITS = {
+    Wait.OUTAGE: "the API does not answer: waiting to try one request",
+    Wait.THROTTLED: "the API answered 429: paused",
+    Wait.BACK_OFF: "waiting before a retry",
+    Wait.QUOTA: "waiting for the quota",
+}
 _COLOURS = {
     Outcome.ADDED: "green",
     Outcome.ALREADY_PRESENT: "green",
@@ -33,6 +40,13 @@ _COLOURS = {
 }
 
 
+class _Console(Console):
+    """A console that leaves it to others how the program ends when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 @asynccontextmanager
 async def showing(tally: Tally, title: str) -> AsyncIterator[None]:
     """Show the counts while they grow: live on a terminal, as a log line every ten seconds elsewhere."""
@@ -42,7 +56,7 @@ async def showing(tally: Tally, title: str) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, OSError):  # a display that nobody sees any more ends no run
             await task
 
 
@@ -61,9 +75,10 @@ async def _show_live(tally: Tally, title: str) -> None:
             f"{tally.rows:,} rows · {rate:,.0f} a minute · {tally.requests:,} requests, {tally.in_flight} in flight"
             f" · {int(seconds // 60)}:{int(seconds % 60):02}"
         )
-        return Group(Text(title, style="bold"), Text(line), counts)
+        waiting = Text(_waiting(tally), style="yellow")
+        return Group(Text(title, style="bold"), Text(line), counts, waiting)
 
-    with Live(picture(), console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+    with Live(picture(), console=_Console(stderr=True), auto_refresh=False, transient=True) as live:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             live.update(picture(), refresh=True)
@@ -73,17 +88,35 @@ async def _log_progress(tally: Tally, title: str) -> None:
     log = structlog.get_logger()
     while True:
         await asyncio.sleep(_LOG_SECONDS)
-        log.info("progress", run=title, rows=tally.rows, requests=tally.requests, in_flight=tally.in_flight)
+        log.info(
+            "progress",
+            run=title,
+            rows=tally.rows,
+            requests=tally.requests,
+            in_flight=tally.in_flight,
+            waiting=_waiting(tally) or None,
+        )
+
+
+def _waiting(tally: Tally) -> str:
+    """Say what the importer waits for right now, and until when; nothing where it does not wait."""
+    now = asyncio.get_running_loop().time()
+    wait = next((wait for wait in Wait if tally.waits.get(wait, 0.0) > now), None)
+    if wait is None:
+        return ""
+    seconds = tally.waits[wait] - now
+    until = (datetime.now(UTC).astimezone() + timedelta(seconds=seconds)).strftime("%H:%M:%S")
+    return f"{_WAITS[wait]}, until {until} ({duration(seconds)})"
 
 
 def show_summary(summary: Summary, directory: Path) -> None:
     """Print the final table on standard error."""
-    _print_counts(summary, directory, Console(stderr=True, highlight=False))
+    _print_counts(summary, directory, _Console(stderr=True, highlight=False))
 
 
 def show_status(status: Status, directory: Path) -> None:
     """Print what became of a run so far on standard output."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     summary = status.summary
     state = "complete" if summary.complete else "under way" if status.running else "incomplete"
     console.print(f"{summary.input} → list {summary.list_sid}: {state}", soft_wrap=True, markup=False)
@@ -128,7 +161,7 @@ def show_finding(finding: Finding, column: str, delimiter: str) -> None:
         table.add_row("invalid", Text(f"{count:,}", style="yellow"), reason.value)
     table.add_row("batches", f"{finding.batches:,}")
     table.add_row("requests", f"{finding.requests:,}", f"at least {duration(finding.seconds_at_quota)} at the quota")
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     console.print(table)
     for row, cell in finding.invalid_examples:
         console.print(f"for example row {row:,}: {cell!r}" if cell else f"for example row {row:,}: empty", markup=False)

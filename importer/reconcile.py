@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from importer.answers import DUPLICATE_RESOURCE, Answered
-from importer.envelope import Item, Metadata
+from importer.envelope import Item, Items, Metadata
 from importer.model import Anomaly, Outcome, Reason, Verdict
 
 _SUCCESS = {"success", "ok"}
 _FAILURE = {"failure", "failed", "fail", "error"}
 
+PLAIN_YES = Verdict(Outcome.ADDED, 200)
 NOT_IN_ANSWER = Verdict(Outcome.UNKNOWN, reason=Reason.NOT_IN_ANSWER, ask_again=True)
 CONTRADICTED = Verdict(Outcome.UNKNOWN, reason=Reason.CONTRADICTED, ask_again=True)
 VERDICT_UNREADABLE = Verdict(Outcome.UNKNOWN, reason=Reason.VERDICT_UNREADABLE, ask_again=True)
@@ -36,22 +37,29 @@ def reconcile(sids: Sequence[str], answer: Answered, list_sid: str) -> Reconcili
 
     `sids` has no sid twice, in whatever case it is written; sids are compared without regard to case.
     """
-    anomalies: Counter[Anomaly] = Counter()
-    keys = [sid.lower() for sid in sids]
     items = answer.items
-    judged = [_judge(item, list_sid) for item in items]
+    odd: Sequence[int] = range(len(items))
+    if isinstance(items, Items) and len(items) == len(sids):
+        odd = items.odd_positions(sids)  # few: most contacts are told a plain yes, each at its own position
+    judged = [PLAIN_YES] * len(items)
+    for position in odd:
+        judged[position] = _judge(items[position], list_sid)
+    anomalies: Counter[Anomaly] = Counter()
     anomalies[Anomaly.UNREADABLE_ITEM] += answer.unreadable_items
-    anomalies[Anomaly.CONTRADICTORY] += sum(verdict is CONTRADICTED for verdict in judged)
-    proven = _positions_are_proven(keys, items)
-    verdicts = judged if proven else _by_sid(keys, items, judged, anomalies)
-    if answer.metadata and not _counts_fit(answer.metadata, items, judged):
+    anomalies[Anomaly.CONTRADICTORY] += sum(judged[position] is CONTRADICTED for position in odd)
+    if answer.metadata and not _counts_fit(answer.metadata, judged, odd):
         anomalies[Anomaly.METADATA] += 1
+    if _positions_are_proven(sids, items, odd):
+        verdicts = judged
+    else:
+        verdicts = _by_sid([sid.lower() for sid in sids], items, judged, anomalies)
     return Reconciliation(verdicts, +anomalies)
 
 
-def _positions_are_proven(keys: Sequence[str], items: Sequence[Item]) -> bool:
-    return len(items) == len(keys) and all(
-        not item.sids or item.sids == (key,) for item, key in zip(items, keys, strict=True)
+def _positions_are_proven(sids: Sequence[str], items: Sequence[Item], odd: Sequence[int]) -> bool:
+    """Whether each item stands at its contact's position, given those that do not do so plainly."""
+    return len(items) == len(sids) and all(
+        not named or named == (sids[position].lower(),) for position in odd for named in [items[position].sids]
     )
 
 
@@ -115,14 +123,14 @@ def _names(item: Item, list_sid: str) -> bool:
     return item.list_sid is not None and item.list_sid.lower() == list_sid.lower()
 
 
-def _counts_fit(metadata: Metadata, items: Sequence[Item], judged: Sequence[Verdict]) -> bool:
+def _counts_fit(metadata: Metadata, judged: Sequence[Verdict], odd: Sequence[int]) -> bool:
     """Whether the answer's own counts agree with its items. What they do not say, they do not contradict."""
-    added = sum(verdict.outcome is Outcome.ADDED for verdict in judged)
-    present = sum(verdict.outcome is Outcome.ALREADY_PRESENT for verdict in judged)
-    successes = {added, added + present}  # a contact that the list has may count as either
-    failures = {len(items) - count for count in successes}
+    outcomes = Counter(judged[position].outcome for position in odd)
+    added = len(judged) - len(odd) + outcomes[Outcome.ADDED]
+    successes = {added, added + outcomes[Outcome.ALREADY_PRESENT]}  # what the list has may count as either
+    failures = {len(judged) - count for count in successes}
     return (
-        metadata.total in {None, len(items)}
+        metadata.total in {None, len(judged)}
         and (metadata.success is None or metadata.success in successes)
         and (metadata.failed is None or metadata.failed in failures)
     )

@@ -17,7 +17,7 @@ from importer.inputs import DAMAGED_STREAM_ERRORS, MAX_ROW_BYTES, Input, RowTooL
 
 MAX_CELL_CHARACTERS = 1024 * 1024
 _MAX_HEADER_LINES = 50
-_MAX_ROWS_AT_ONCE = 16
+_MAX_ROWS_AT_ONCE = 32
 _MAX_CELLS_AT_ONCE = 2048
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _READ_ERRORS = (UnicodeError, RowTooLongError, csv.Error, OSError, *DAMAGED_STREAM_ERRORS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ REPORT = "report.jsonl"
 SUMMARY = "summary.json"
 STATE = "state.db"
 _LOCK = "lock"
+_LOCK_TRIES = 10
+_LOCK_PAUSE_SECONDS = 0.02
 _CHUNK_BYTES = 1024 * 1024
 _SHAPES = {
     "list_sid": "list",
@@ -39,18 +42,23 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         """Make the directory, if it is not there. Raises RunDirectoryError where another process holds it."""
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(directory)
             self._file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise disk_error(error, directory) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._file)
-            raise RunDirectoryError(
-                f"{directory}: another process is at work on this run. Wait for it, or look with: "
-                f"importer status {directory}"
-            ) from None
+        # More than once: whoever looks whether the run is running holds the lock for a moment.
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_SECONDS)
+            else:
+                return
+        os.close(self._file)
+        raise RunDirectoryError(
+            f"{directory}: another process is at work on this run. Wait for it, or look with: "
+            f"importer status {directory}"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +101,7 @@ def recover(directory: Path, identity: Identity, history: History) -> Identity |
     past = history.identity
     size = report.stat().st_size if report.exists() else 0
     if past is None:
-        if size:
+        if size or (directory / SUMMARY).exists():  # both are written later than what the run is of
             raise RunDirectoryError(f"{directory}: {STATE} has lost what the run is of; restore it from a backup.")
         return None
     differing = [name for field, name in _SHAPES.items() if getattr(past, field) != getattr(identity, field)]
@@ -144,13 +152,28 @@ def changed_row(report: Path, batch: Batch, done: DoneBatch) -> int:
     return next(differing, min(batch.last_row, done.last_row) + 1)
 
 
+def _make(directory: Path) -> None:
+    """Make the directory, and let its name survive a loss of power, so that what is in it does."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in missing:
+        handle = os.open(made.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _first_changed(report: Path, history: History) -> str:
     if not report.exists():
         return ": it is missing"
-    size, checksum = report.stat().st_size, 0
-    with report.open("rb") as file:
-        for done in history.done(by_report=True):
-            checksum = zlib.crc32(file.read(done.report_end - done.report_start), checksum)
-            if size < done.report_end or checksum != done.report_crc:
-                return f", from the lines of rows {done.first_row:,} to {done.last_row:,} on"
+    try:
+        size, checksum = report.stat().st_size, 0
+        with report.open("rb") as file:
+            for done in history.done(by_report=True):
+                checksum = zlib.crc32(file.read(done.report_end - done.report_start), checksum)
+                if size < done.report_end or checksum != done.report_crc:
+                    return f", from the lines of rows {done.first_row:,} to {done.last_row:,} on"
+    except OSError as error:
+        raise disk_error(error, report) from error
     return ""

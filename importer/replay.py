@@ -44,8 +44,13 @@ class Replay:
         expected = next(self._done, None)
         for batch in self._source:
             if expected is None or expected.batch != batch.number:
-                past = self._unfinished.get(batch.number, Unfinished(None, in_doubt=False))
-                yield Task(batch, past.known, past.in_doubt)
+                past = self._unfinished.get(batch.number)
+                if past is not None and past.digest != batch.digest:
+                    raise InputError(
+                        f"The input has changed since this run began: rows {batch.first_row:,} to {batch.last_row:,} "
+                        f"are not what was sent (batch {batch.number:,}). {_ADVICE}"
+                    )
+                yield Task(batch, past.known, past.in_doubt) if past else Task(batch)
                 continue
             if expected.digest != batch.digest:
                 row = self._changed_row(batch, expected)

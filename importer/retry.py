@@ -10,7 +10,7 @@ import tenacity
 
 from importer.answers import Answer, Answered, Lost, NotSent, Refused, Throttled
 from importer.errors import ImporterError, RefusedError
-from importer.model import Anomaly, Outcome, Reason, Verdict
+from importer.model import Anomaly, ApiError, Outcome, Reason, Verdict
 from importer.reconcile import reconcile
 
 SPLITTABLE = frozenset({400, 409, 413, 422})
@@ -28,9 +28,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     def throttle_wait_seconds(self, asked_seconds: float | None, pauses: int) -> float:
         """Length of a pause after a 429; `pauses` counts those in a row, from 1."""
-        if asked_seconds is not None:
-            return asked_seconds
-        return float(min(self.initial_wait_seconds * 2 ** min(pauses, 30), self.max_wait_seconds))
+        grown = float(min(self.initial_wait_seconds * 2 ** min(pauses, 30), self.max_wait_seconds))
+        if asked_seconds is None:
+            return grown
+        # Come at once, as asked, and throttled again: then it asks for nothing sensible.
+        return grown if pauses > 1 and asked_seconds < self.initial_wait_seconds else asked_seconds
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -44,6 +46,8 @@ class Decision(msgspec.Struct, frozen=True):
     again: Sequence[int] = ()
     wait_seconds: float | None = None  # asked for by the server
     split: bool = False
+    too_large: bool = False  # the split is due to the request's size
+    error: ApiError | None = None  # of a request that is to be split
     stop: ImporterError | None = None
     anomalies: Mapping[Anomaly, int] = {}
     answered: bool = True  # False where the request failed as a whole, as in an outage
@@ -71,7 +75,7 @@ def decide(answer: Answer, sids: Sequence[str], list_sid: str, policy: RetryPoli
             )
         case Refused(status, error) if status in SPLITTABLE:
             if len(sids) > 1:
-                return Decision(split=True, detail=f"HTTP {status}")
+                return Decision(split=True, too_large=status == 413, error=error, detail=describe(status, error))
             outcome = Outcome.ALREADY_PRESENT if status == 409 else Outcome.REJECTED
             return Decision([Verdict(outcome, status, error)], detail=f"HTTP {status}")
         case Refused():
@@ -133,25 +137,32 @@ def explain_refusal(refusal: Refused, list_sid: str) -> str:
     }.get(status, "check api.base_url and api.region: this is not how the API answers this call")
     if 300 <= status < 400:
         advice = "redirects are not followed, since they would carry the credentials away; check api.base_url"
-    said = ""
-    if refusal.error is not None:
-        words = ": ".join(word for word in (refusal.error.message, refusal.error.description) if word)
-        code = f" {refusal.error.code}" if refusal.error.code is not None else ""
-        said = f" (error{code}: {words[:300]})" if words else f" (error{code})" if code else ""
-    return f"The API refused the request with HTTP {status}{said}: {advice}. Then run the same command again."
+    said = describe(status, refusal.error)
+    return f"The API refused the request with {said}: {advice}. Then run the same command again."
+
+
+def describe(status: int | None, error: ApiError | None) -> str:
+    """Say a refusal in the API's own words."""
+    said = f"HTTP {status}" if status is not None else "a failure"
+    if error is None:
+        return said
+    words = ": ".join(word for word in (error.message, error.description) if word)[:300]
+    code = f" {error.code}" if error.code is not None else ""
+    return f"{said} (error{code}: {words})" if words else f"{said} (error{code})" if code else said
 
 
 def attempts(
     policy: RetryPolicy,
     *,
-    give_up: Callable[[int, Decision], bool],
+    give_up: Callable[[], bool],
+    least_wait: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
     announce: Callable[[int, float, Decision], None],
 ) -> tenacity.AsyncRetrying:
     """Build the loop that calls an attempt until its Decision asks for no other, or `give_up` says so.
 
-    Waits grow exponentially with full jitter, and are never shorter than the server asked for. Gives the last
-    Decision; never raises on its own.
+    Waits grow exponentially with full jitter, and are never shorter than the server or `least_wait` asks for. Gives
+    the last Decision; never raises on its own.
     """
     backoff = tenacity.wait_random_exponential(multiplier=policy.initial_wait_seconds, max=policy.max_wait_seconds)
 
@@ -161,14 +172,14 @@ def attempts(
         return decision
 
     def wait(state: tenacity.RetryCallState) -> float:
-        return max(backoff(state), result(state).wait_seconds or 0.0)
+        return max(backoff(state), result(state).wait_seconds or 0.0, least_wait())
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         announce(state.attempt_number, state.upcoming_sleep, result(state))
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(lambda decision: bool(decision.again)),
-        stop=lambda state: give_up(state.attempt_number, result(state)),
+        stop=lambda _: give_up(),
         wait=wait,
         sleep=sleep,
         before_sleep=before_sleep,

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from importer.channel import Channel
 from importer.collector import Collector
 from importer.errors import ImporterError, IncompleteError, disk_error
 from importer.exotel import Exotel
+from importer.health import Health
 from importer.history import History
 from importer.inputs import Input
 from importer.journal import Journal
 from importer.logs import MASK
 from importer.model import Tally
 from importer.pipeline import Pipeline
-from importer.quota import Pace, Quota
+from importer.places import FIRST_PLACES, Places
+from importer.quota import Quota, on_this_clock
+from importer.rate import FixedRate, FoundRate
 from importer.recovery import (
     REPORT,
     STATE,
@@ -39,6 +45,7 @@ from importer.source import CsvSource
 from importer.state import Identity
 from importer.summary import Summary
 from importer.threads import Worker
+from importer.thresholds import Thresholds
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -93,7 +100,7 @@ class Ended(msgspec.Struct, frozen=True):
     was_complete: bool = False  # before it was asked for: nothing was sent
 
 
-async def run(job: Job, tally: Tally, shutdown: Shutdown) -> Ended:
+async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callable[[], float] = time.time) -> Ended:
     """Run the job to its end, and leave report, summary and journal in its directory.
 
     `shutdown` ends it early. Whatever the run comes to is in the summary: its exit code, and the error if it ended
@@ -102,7 +109,7 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown) -> Ended:
     async with AsyncExitStack() as stack:
         stack.enter_context(DirectoryLock(job.directory))
         refuse_foreign(job.directory)
-        journal = Journal(job.directory / STATE)
+        journal = Journal(job.directory / STATE, wall_clock=wall_clock)
         stack.push_async_callback(journal.close)
         history = stack.enter_context(closing(History(job.directory / STATE)))
         disk = Worker("recovery")
@@ -121,6 +128,8 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown) -> Ended:
             journal,
             job.directory / SUMMARY,
             tally,
+            Thresholds(settings.run.max_failures, tally),
+            shutdown,
             end=history.report_end,
             location=job.identity.location,
             list_sid=job.identity.list_sid,
@@ -132,17 +141,25 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown) -> Ended:
             await journal.begin(job.identity)
         await collector.write_summary()
         api = await stack.enter_async_context(_connect(job))
-        sender = Sender(
-            api,
-            Quota(Pace(settings.delivery.requests_per_minute)),
-            RetryPolicy(**settings.retry.model_dump(), on_unknown=settings.delivery.on_unknown),
-            shutdown,
-            tally,
-            journal,
-            list_sid=job.identity.list_sid,
+        delivery = settings.delivery
+        policy = RetryPolicy(**settings.retry.model_dump(), on_unknown=delivery.on_unknown)
+        places = (
+            Places(FIRST_PLACES, delivery.max_concurrency)
+            if delivery.concurrency == "auto"
+            else Places(delivery.concurrency)
         )
+        rate = FoundRate() if delivery.requests_per_minute == "auto" else FixedRate(delivery.requests_per_minute)
+        health = Health(
+            tally,
+            initial_wait_seconds=policy.initial_wait_seconds,
+            max_wait_seconds=policy.max_wait_seconds,
+        )
+        now = asyncio.get_running_loop().time()
+        starts = on_this_clock(history.recent_starts(), wall_now=wall_clock(), now=now)
+        channel = Channel(api, Quota(rate, starts=starts), health, places, policy, shutdown, tally, journal)
+        sender = Sender(channel, health, policy, shutdown, tally, journal, list_sid=job.identity.list_sid)
         tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
-        pipeline = Pipeline(tasks, sender, collector, shutdown, concurrency=settings.delivery.concurrency)
+        pipeline = Pipeline(tasks, sender, collector, shutdown, places)
         return Ended(await _finished(pipeline.run(), collector, tally))
 
 

@@ -26,6 +26,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from importer.errors import SettingsError
 from importer.exotel import REGIONS
+from importer.source import DEFAULT_SID_PATTERN
+from importer.thresholds import parse_limit
 
 ENV_PREFIX = "IMPORTER_"
 DEFAULT_CONFIG = Path("config.yaml")
@@ -49,6 +51,14 @@ def _name_or_number(value: object) -> str | int:
     if isinstance(column, int) and not isinstance(column, bool) and column >= 1:
         return column
     raise ValueError("must be a name, or a number from 1")
+
+
+def _is_limit(text: str) -> str:
+    try:
+        parse_limit(text)
+    except ValueError:
+        raise ValueError('must be a number of rows or a percentage such as "5%"') from None
+    return text
 
 
 def _plain_url(url: str | None) -> str | None:
@@ -94,7 +104,7 @@ class InputSettings(Section):
     column: Annotated[str | int, BeforeValidator(_name_or_number)] = "contact_sid"
     delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
     encoding: str = "utf-8"
-    sid_pattern: Annotated[str, AfterValidator(_compiles)] = "[0-9a-fA-F]{32}"
+    sid_pattern: Annotated[str, AfterValidator(_compiles)] = DEFAULT_SID_PATTERN
 
     @field_validator("delimiter", mode="before")
     @classmethod
@@ -106,8 +116,9 @@ class DeliverySettings(Section):
     """How fast, and how much at a time."""
 
     batch_size: int = Field(default=5000, ge=1, le=5000)
-    concurrency: int = Field(default=4, ge=1, le=256)
-    requests_per_minute: float = Field(default=30, gt=0, allow_inf_nan=False)
+    concurrency: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 4
+    max_concurrency: int = Field(default=32, ge=1, le=256)
+    requests_per_minute: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 30.0
     on_unknown: Literal["resend", "hold"] = "resend"
 
 
@@ -125,6 +136,7 @@ class RunSettings(Section):
 
     directory: Path = Path("runs")
     shutdown_grace_seconds: float = Field(default=25, ge=0, le=3600)
+    max_failures: Annotated[int, Field(ge=0)] | Annotated[str, AfterValidator(_is_limit)] | None = None
 
 
 class LogSettings(Section):
@@ -193,7 +205,7 @@ def load_settings(flags: Mapping[str, Mapping[str, Any]], config: Path | None) -
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(dict(each), sources) for each in error.errors())) from None
+        raise SettingsError("\n".join(_explain(each, sources) for each in _by_setting(error))) from None
 
 
 def load_credentials(settings: Settings) -> tuple[Credentials, str]:
@@ -252,6 +264,16 @@ def _read_yaml(config: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected sections such as 'api:' and 'delivery:'.")
     return content
+
+
+def _by_setting(error: ValidationError) -> list[dict[str, Any]]:
+    """Give one complaint for each setting, where one that may be of several types has one of each."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for each in error.errors():
+        before = found.get(each["loc"][:2])
+        message = before["msg"] + each["msg"].replace("Input should be", " or") if before else each["msg"]
+        found[each["loc"][:2]] = {**(before or each), "msg": message}
+    return list(found.values())
 
 
 def _explain(error: dict[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> str:

@@ -19,6 +19,12 @@ MAX_CELL_SHOWN = 256
 """A malformed sid is reported up to this many characters."""
 
 
+DEFAULT_SID_PATTERN = "[0-9a-fA-F]{32}"
+"""What every sid seen so far looks like; no specification says so."""
+
+_HEXADECIMAL = re.compile("[0-9a-fA-F]*")
+
+
 class Source(Protocol):
     """Batches in the input's order; the same batches every time."""
 
@@ -98,6 +104,13 @@ class CsvSource:
         )
 
 
+def all_match(pattern: re.Pattern[str], sids: Sequence[str], together: str) -> bool:
+    """Whether each of the sids matches; those that all look like the ones of today are looked at together."""
+    if pattern.pattern == DEFAULT_SID_PATTERN:
+        return set(map(len, sids)) == {32} and _HEXADECIMAL.fullmatch(together) is not None
+    return all(map(pattern.fullmatch, sids))
+
+
 class _Draft:
     """A batch in the making."""
 
@@ -124,13 +137,33 @@ class _Draft:
         return self._next_row == self._first_row
 
     def add(self, records: Sequence[Sequence[str]]) -> None:
-        """Take the next rows, at most `room` of them."""
-        for row, record in enumerate(records, self._next_row):
+        """Take the next rows, at most `room` of them: together where all of them are to be sent, as most are."""
+        rows = range(self._next_row, self._next_row + len(records))
+        self._next_row = rows.stop
+        try:
+            sids = [record[self._index].strip() for record in records]
+        except IndexError:
+            self._add_each(rows, records)
+            return
+        # Hexadecimal digits mean the same in either case, and are mostly written in lower case.
+        together = "".join(sids)
+        keys = sids if together == together.lower() else [sid.lower() for sid in sids]
+        row_of = dict(zip(keys, rows, strict=True))
+        is_new = len(row_of) == len(keys) and self._row_of.keys().isdisjoint(row_of)
+        if is_new and all_match(self._pattern, sids, together):
+            self._row_of.update(row_of)
+            self._rows += rows
+            self._sids += sids
+        else:
+            self._add_each(rows, records)
+
+    def _add_each(self, rows: Sequence[int], records: Sequence[Sequence[str]]) -> None:
+        for row, record in zip(rows, records, strict=True):
             if self._index >= len(record):
                 self._leave_out(row, None, Outcome.INVALID, Reason.ROW_TOO_SHORT)
                 continue
             sid = record[self._index].strip()
-            key = sid.lower()  # hexadecimal digits mean the same in either case
+            key = sid.lower()
             if not sid:
                 self._leave_out(row, None, Outcome.INVALID, Reason.SID_EMPTY)
             elif not self._pattern.fullmatch(sid):
@@ -141,7 +174,6 @@ class _Draft:
                 self._row_of[key] = row
                 self._rows.append(row)
                 self._sids.append(sid)
-        self._next_row += len(records)
 
     def _leave_out(
         self,

@@ -1,12 +1,14 @@
 """state.db as a file: its schema, how it is opened, and what its errors mean to people.
 
-sqlite3 lives here, in `journal` (which writes) and in `history` (which reads).
+sqlite3 lives here; `journal` writes through it, and `history` reads.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,10 +31,15 @@ CREATE TABLE run (
 ) STRICT;
 CREATE TABLE intent (                      -- requests that may be under way
     number INTEGER PRIMARY KEY,
-    batch INTEGER NOT NULL
+    batch INTEGER NOT NULL,
+    digest BLOB NOT NULL                   -- of the batch as it was cut from the input
+) STRICT;
+CREATE TABLE start (                       -- requests of the last minutes, for the quota
+    at REAL NOT NULL                       -- seconds of the wall clock
 ) STRICT;
 CREATE TABLE progress (                    -- what is known of the contacts of batches not done
     batch INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL,                  -- of the batch as it was cut from the input
     known BLOB NOT NULL
 ) STRICT;
 CREATE TABLE done (
@@ -82,16 +89,18 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     try:
         # SQLite would make the file readable by all; the files beside it follow its permissions.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        _check(db, path)
     except OSError as error:
         raise disk_error(error, path) from error
-    except sqlite3.Error as error:
-        raise explain(path, error) from error
+    with explained(path):
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        with _closed_on_error(db):
+            is_new = _is_empty(db)
+            if not is_new:  # checked first: nothing is changed in a file that is not ours
+                _check(db, path)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            if is_new:
+                db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
     return db
 
 
@@ -99,30 +108,61 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open the file of a run that may be under way. Raises RunDirectoryError or IncompleteError."""
     if not path.is_file():
         raise RunDirectoryError(f"{path.parent}: not the directory of a run: it has no {path.name}.")
-    address = f"file:{quote(str(path.absolute()))}"
-    try:
+    with explained(path):
         try:
-            db = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
-            db.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:  # a directory that nobody may write to holds no shared memory file
-            db = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+            return _opened_for_reading(path, "mode=ro")
+        except sqlite3.OperationalError:
+            # A directory that nobody may write to holds no shared memory file. What stands beside the file in its log
+            # is not seen without: so there must be none.
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                raise
+            return _opened_for_reading(path, "immutable=1")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says, or a value that cannot be read, into a sentence."""
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: sqlite3.Error | ValueError) -> ImporterError:
+    name = getattr(error, "sqlite_errorname", "")
+    said = " ".join(str(error).split())
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY")):
+        return IncompleteError(
+            f"{path}: cannot be used: {said}. Make room or mend its permissions, then run the same command again."
+        )
+    return RunDirectoryError(
+        f"{path}: damaged ({said}). What the run has done cannot be told from it: restore the file from a backup, or "
+        "start anew in another directory with --run-dir; contacts that are in the list are then told already_present."
+    )
+
+
+def _opened_for_reading(path: Path, how: str) -> sqlite3.Connection:
+    address = f"file:{quote(str(path.absolute()))}?{how}"
+    db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    with _closed_on_error(db):
         _check(db, path)
-    except sqlite3.Error as error:
-        raise explain(path, error) from error
     return db
 
 
-def explain(path: Path, error: sqlite3.Error) -> ImporterError:
-    """Turn what SQLite says into a sentence."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY")):
-        return IncompleteError(
-            f"{path}: cannot be written: {error}. Make room or mend its permissions, then run the same command again."
-        )
-    return RunDirectoryError(
-        f"{path}: damaged ({error}). What the run has done cannot be told from it: restore the file from a backup, or "
-        "start anew in another directory with --run-dir; contacts that are in the list are then told already_present."
-    )
+@contextmanager
+def _closed_on_error(db: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        db.close()
+        raise
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    """Whether nothing was ever written to it, or no more than what comes before the schema."""
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not tables and not db.execute("PRAGMA application_id").fetchone()[0]
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
@@ -136,4 +176,4 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         )
     verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise explain(path, sqlite3.DatabaseError(verdict))
+        raise sqlite3.DatabaseError(verdict)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from importer.errors import ImporterError
 from importer.history import History
-from importer.model import Batch, ContactResult, ExitCode, Outcome, Reason
+from importer.model import Anomaly, Batch, ContactResult, ExitCode, Outcome, Reason
 from importer.recovery import REPORT, STATE, SUMMARY
 from importer.report import read_lines
 from importer.source import Source
@@ -62,8 +61,8 @@ class _Look:
 
     def _report_as_a_whole(self) -> Iterator[str]:
         """The batches' lines tile the report without gap or overlap, and nobody changed a byte of them."""
-        if not self._report.exists():
-            yield f"{self._report} is missing."
+        if not self._report.is_file():
+            yield f"{self._report} is missing, or cannot be read."
             return
         end = checksum = 0
         with self._report.open("rb") as file:
@@ -130,6 +129,9 @@ class _Look:
         claimed = {outcome: count for outcome, count in summary.outcomes.items() if count}
         if (summary.rows, claimed, summary.batches) != (tally.rows, outcomes, tally.batches):
             yield f"{self._summary} counts other rows than the report has."
+        for name in ("requests", "retries", "throttled", "anomalies", "resent_contacts"):
+            if getattr(summary, name) != getattr(tally, name):
+                yield f"{self._summary}: {name} is not what {STATE} has counted."
         if exit_code is not None and (not summary.complete or summary.exit_code != exit_code):
             yield f"{self._summary} does not say that the run is complete with exit code {exit_code}."
         if exit_code is not None and tally.rows != self.rows:
@@ -144,6 +146,11 @@ class _Counts(msgspec.Struct):
     rows: int
     batches: int
     outcomes: dict[Outcome, int]
+    requests: int
+    retries: int
+    throttled: int
+    anomalies: dict[Anomaly, int]
+    resent_contacts: int
 
 
 def _complaint(line: ContactResult, batch: int, sid: str | None, unsent: ContactResult | None) -> str | None:
@@ -166,8 +173,3 @@ def _shown(line: ContactResult) -> str:
     if line.duplicate_of:
         words.append(f"of row {line.duplicate_of}")
     return " ".join(word for word in words if word)
-
-
-def violation_of(error: ImporterError) -> Verification:
-    """Give the verification of a run whose files cannot even be read."""
-    return Verification(0, [str(error)])

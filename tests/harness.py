@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from importer.sandbox import DEFAULT_LIST, Scenario, Standing
 
@@ -58,6 +61,88 @@ class Finished:
         self.raw = process.stdout
         self.out = process.stdout.decode()
         self.err = process.stderr.decode()
+
+
+class Running:
+    """A command under way. Its outputs go to files, so that it never waits for us to read them."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]) -> None:
+        self._process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def err(self) -> str:
+        """What stands on standard error so far."""
+        return _content(self._err).decode()
+
+    def wait_for(self, holds: Callable[[], object]) -> bool:
+        """Wait until something holds, or the command is over; tells whether it holds."""
+        wait_until(lambda: holds() or self.is_over)
+        return bool(holds())
+
+    def wait_for_word(self, text: str) -> None:
+        """Wait until a text stands on standard error."""
+        assert self.wait_for(lambda: text in self.err), self.err
+
+    def has_open(self, path: Path) -> bool:
+        """Whether the command holds a file open: its run directory's lock, and it is past its own start."""
+        with suppress(OSError):  # the process, or a file, is gone meanwhile
+            return path in [link.readlink() for link in Path(f"/proc/{self.pid}/fd").iterdir()]
+        return False
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the command, as a loss of power would; nothing if it is over."""
+        self._process.kill()
+        self._process.wait()
+
+    def finish(self, timeout_seconds: float = 60) -> Finished:
+        """Wait for the command's end."""
+        code = self._process.wait(timeout_seconds)
+        return Finished(subprocess.CompletedProcess(self._process.args, code, _content(self._out), _content(self._err)))
+
+
+@contextmanager
+def running(*arguments: object, cwd: Path, piped: Path | None = None, **more: Any) -> Iterator[Running]:
+    """Start the command, with a file piped into it if there is one; at the end it is over, whatever it takes."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        cat = subprocess.Popen(["cat", piped], stdout=subprocess.PIPE) if piped else None
+        streams: dict[str, Any] = {"stdout": out, "stderr": err} | ({"stdin": cat.stdout} if cat else {})
+        process = start(*arguments, cwd=cwd, **(streams | more))
+        if cat and cat.stdout:
+            cat.stdout.close()
+        try:
+            yield Running(process, out, err)
+        finally:
+            process.kill()
+            process.wait()
+            if cat:
+                cat.kill()
+                cat.wait()
+
+
+def wait_until(holds: Callable[[], object], timeout_seconds: float = 60) -> None:
+    """Look again and again until something holds."""
+    until = time.monotonic() + timeout_seconds
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def _content(file: IO[bytes]) -> bytes:
+    return os.pread(file.fileno(), 1 << 30, 0)
 
 
 class SandboxProcess:

@@ -17,6 +17,7 @@ import enum
 import math
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from importer.sandbox import api, distortion
@@ -110,6 +111,11 @@ class Engine:
         if self._started_at is None:
             self._started_at = now
         return now - self._started_at
+
+    @property
+    def http_date(self) -> str:
+        """The moment as answers tell it, so that dates in them can be compared with it."""
+        return format_datetime(self._wall_clock().astimezone(UTC), usegmt=True)
 
     def accepts_connections(self) -> bool:
         """Whether a connection, new or used again, may live at this moment; a refusal is entered."""

@@ -118,20 +118,20 @@ class Sandbox:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return await _sent(request, self.engine.oversized(visit))
+            return await _sent(request, self.engine.oversized(visit), self.engine)
         except BaseException:
             # The client has gone or the sandbox stops: the contacts have not been looked at.
             self.engine.abandon("incomplete")
             raise
-        return await _sent(request, self.engine.receive(visit, body))
+        return await _sent(request, self.engine.receive(visit, body), self.engine)
 
 
-async def _sent(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+async def _sent(request: web.BaseRequest, reply: Reply, engine: Engine) -> web.StreamResponse:
     if reply.delay_seconds:
         await asyncio.sleep(reply.delay_seconds)
     if reply.ending is Ending.RESET:
         return _aborted(request)
-    headers = {**reply.headers, "Content-Type": reply.content_type}
+    headers = {"Date": engine.http_date, **reply.headers, "Content-Type": reply.content_type}
     if reply.ending is Ending.COMPLETE and not reply.slow_seconds:
         return web.Response(body=reply.body, status=reply.status, headers=headers)
     response = web.StreamResponse(status=reply.status, headers=headers)

@@ -9,9 +9,13 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from importer.answers import Answer, Answered
+from importer.channel import Channel
 from importer.envelope import Item
+from importer.health import Health
 from importer.model import Batch, BatchResult, Outcome, Tally
-from importer.quota import Pace, Quota
+from importer.places import Places
+from importer.quota import Quota
+from importer.rate import FixedRate
 from importer.replay import Task
 from importer.retry import RetryPolicy
 from importer.sender import Sender
@@ -104,15 +108,14 @@ class FakeJournal:
     def __init__(self) -> None:
         self.written: list[tuple[str, int]] = []
 
-    async def intend(self, batch: int, tally: Tally) -> int:
-        self.written.append(("intend", batch))
-        return tally.requests
+    async def intend(self, batch: Batch, tally: Tally) -> None:  # noqa: ARG002  # the journal's own signature
+        self.written.append(("intend", batch.number))
 
     async def withdraw(self, intent: int) -> None:
         self.written.append(("withdraw", intent))
 
-    async def note(self, batch: int, known: bytes, tally: Tally) -> None:  # noqa: ARG002  # the journal's own signature
-        self.written.append(("note", batch))
+    async def note(self, batch: Batch, known: bytes, tally: Tally) -> None:  # noqa: ARG002  # the journal's own signature
+        self.written.append(("note", batch.number))
 
 
 class Rig:
@@ -125,14 +128,23 @@ class Rig:
         *,
         requests_per_minute: float = UNTHROTTLED,
         grace_seconds: float = 25,
+        journal: FakeJournal | None = None,
     ) -> None:
         self.api = api
         self.tally = Tally()
-        self.journal = FakeJournal()
+        self.journal = journal or FakeJournal()
         self.shutdown = Shutdown(grace_seconds)
-        self.quota = Quota(Pace(requests_per_minute))
+        policy = policy or policy_of()
+        self.quota = Quota(FixedRate(requests_per_minute))
+        self.health = Health(
+            self.tally, initial_wait_seconds=policy.initial_wait_seconds, max_wait_seconds=policy.max_wait_seconds
+        )
+        self.places = Places(64)
+        self.channel = Channel(
+            api, self.quota, self.health, self.places, policy, self.shutdown, self.tally, self.journal
+        )
         self.sender = Sender(
-            api, self.quota, policy or policy_of(), self.shutdown, self.tally, self.journal, list_sid=LIST
+            self.channel, self.health, policy, self.shutdown, self.tally, self.journal, list_sid=LIST
         )
 
     async def deliver(self, count: int = 1, number: int = 1) -> BatchResult:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from shutil import which
@@ -27,8 +28,9 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from importer.answers import Answer, Answered, Lost, NotSent, Refused, Throttled
-from importer.exotel import REGIONS, Exotel, encode_body, max_answer_bytes, retry_after_seconds
+from importer.exotel import REGIONS, Exotel, encode_body, max_answer_bytes, read_limits, retry_after_seconds
 from importer.model import ApiError, Outcome, Reason
+from importer.rate import RateLimits
 from importer.reconcile import reconcile
 from tests.unit.fakes import LIST, encode, failure, sids_of, success
 from tests.virtual_time import in_virtual_time
@@ -639,3 +641,52 @@ def test_any_retry_after_is_read_or_ignored(value: str, date: str) -> None:
     found = retry_after_seconds({"Retry-After": value, "Date": date})
 
     assert found is None or found >= 0
+
+
+DATE = "Tue, 01 Jan 2030 00:00:00 GMT"
+MIDNIGHT = 1893456000
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "expected"),
+    [
+        ("30", "29", "60", RateLimits(30, 29, 60)),
+        (" 30 ", "0", "1", RateLimits(30, 0, 1)),
+        ("30", "30", "0", RateLimits(30, 30, 0)),
+        ("30", None, None, RateLimits(30)),
+        ("30", "12", None, RateLimits(30, 12)),
+        ("30", "many", "soon", RateLimits(30)),
+        ("30", "-1", "60", RateLimits(30, None, 60)),
+        ("30", "2", str(MIDNIGHT + 45), RateLimits(30, 2, 45)),  # a time of day, by the server's own clock
+        ("30", "2", str(MIDNIGHT - 45), RateLimits()),  # … that has passed
+        ("30", "2", str((MIDNIGHT + 45) * 1000), RateLimits(30, 2)),  # … in milliseconds
+        ("5000", "4999", "3600", RateLimits()),  # of an hour, not of a minute
+        ("30", "31", "60", RateLimits()),  # more remain than there are
+        ("0", "0", "60", RateLimits()),
+        ("-30", "1", "60", RateLimits()),
+        ("30.5", "1", "60", RateLimits()),
+        ("\u0663\u0660", "1", "60", RateLimits()),
+        ("9" * 13, "1", "60", RateLimits()),
+        ("30, 30;w=60", "1", "60", RateLimits()),
+        (None, "1", "60", RateLimits()),
+        (None, None, None, RateLimits()),
+    ],
+)
+def test_limits_are_believed_where_they_make_sense(
+    limit: str | None, remaining: str | None, reset: str | None, expected: RateLimits
+) -> None:
+    """Headers of another period, contradictions and rubbish count as none."""
+    values = {"Limit": limit, "Remaining": remaining, "Reset": reset}
+    headers = {f"X-RateLimit-{name}": value for name, value in values.items() if value is not None}
+
+    assert expected == read_limits({"Date": DATE, **headers})
+
+
+def test_time_of_reset_counts_from_our_clock_where_the_server_tells_none() -> None:
+    """Without a Date, a reset as a time of day is compared with our own clock."""
+    reset = str(int(datetime.now(UTC).timestamp()) + 30)
+
+    limits = read_limits({"X-RateLimit-Limit": "30", "X-RateLimit-Reset": reset})
+
+    assert limits.reset_seconds is not None
+    assert 25 <= limits.reset_seconds <= 31

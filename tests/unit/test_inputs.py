@@ -336,3 +336,34 @@ def test_rows_may_go_on_for_ever() -> None:
         read = content(source)
 
     assert len(read) == 5 * MAX_ROW_BYTES
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 1_000_000, 20_000_000])
+@pytest.mark.parametrize("place", [0.0, 0.31, 0.5, 0.77, 1.0])
+def test_changed_byte_of_a_small_file_changes_its_identity(tmp_path: Path, size: int, place: float) -> None:
+    """Up to 16 MiB every byte counts; of a larger file a sample does, its ends always."""
+    path = tmp_path / "contacts.csv"
+    content = bytearray(b"a" * size)
+    path.write_bytes(content)
+    with closing(Input(str(path))) as source:
+        before = source.sample
+    content[int(place * (size - 1))] = ord("b")
+    path.write_bytes(content)
+    with closing(Input(str(path))) as source:
+        after = source.sample
+
+    if size <= 16 * 1024 * 1024 or place in {0.0, 1.0}:
+        assert before != after
+
+
+def test_file_that_becomes_shorter_is_no_early_end(tmp_path: Path) -> None:
+    """A file that somebody cuts while it is read is an error, not the end of its rows."""
+    path = tmp_path / "contacts.csv"
+    path.write_bytes(b"contact_sid\n" * 100_000)
+
+    with closing(Input(str(path))) as source:
+        stream = source.stream(iter(range(10**9)).__next__)
+        stream.read(10_000)
+        os.truncate(path, 200_000)
+        with pytest.raises(OSError, match="became shorter"):
+            stream.read()

@@ -92,7 +92,10 @@ def test_refused_request_is_split(status: int, policy: RetryPolicy) -> None:
     """A whole request refused for what may be some of its contacts is sent in parts, under either policy."""
     decision = decide(Refused(status, BAD), [A, B], LIST, policy)
 
-    assert Decision(split=True, detail=f"HTTP {status}") == decision
+    assert (decision.split, decision.verdicts, decision.again, decision.stop) == (True, (), (), None)
+    assert BAD == decision.error
+    assert f"HTTP {status}" in decision.detail
+    assert (status == 413) == decision.too_large
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(400, REJECTED), (413, REJECTED), (422, REJECTED), (409, PRESENT)])
@@ -192,7 +195,9 @@ def test_what_may_have_been_added_stays_unknown(old: Verdict | None, new: Verdic
     ("asked", "pauses", "seconds"),
     [
         (5.0, 1, 5.0),
-        (0.0, 3, 0.0),
+        (5.0, 3, 5.0),
+        (0.0, 1, 0.0),
+        (0.0, 3, 8.0),
         (None, 1, 2.0),
         (None, 2, 4.0),
         (None, 5, 32.0),
@@ -201,14 +206,15 @@ def test_what_may_have_been_added_stays_unknown(old: Verdict | None, new: Verdic
     ],
 )
 def test_pause_is_the_servers_or_grows(asked: float | None, pauses: int, seconds: float) -> None:
-    """A pause is as long as the server asked, and else doubles up to the longest wait."""
+    """A pause is as long as the server asked, and else, or if that was of no use, doubles up to the longest wait."""
     assert seconds == policy_of().throttle_wait_seconds(asked, pauses)
 
 
 class Loop:
     """The retry loop around scripted decisions; it notes every wait."""
 
-    def __init__(self, *script: Decision, max_attempts: int = 1000) -> None:
+    def __init__(self, *script: Decision, max_attempts: int = 1000, least_wait: float = 0.0) -> None:
+        self.least_wait = least_wait
         self.script = list(script)
         self.waits: list[float] = []
         self.announced: list[tuple[int, float]] = []
@@ -225,7 +231,8 @@ class Loop:
     async def run(self) -> Decision:
         loop = attempts(
             policy_of(),
-            give_up=lambda number, _: number >= self.max_attempts,
+            give_up=lambda: self.calls >= self.max_attempts,
+            least_wait=lambda: self.least_wait,
             sleep=self.sleep,
             announce=lambda number, seconds, _: self.announced.append((number, seconds)),
         )
@@ -292,6 +299,16 @@ async def test_no_wait_is_shorter_than_the_server_asked() -> None:
 
     assert loop.waits == [33.0] * 5
     assert [(number, 33.0) for number in range(1, 6)] == loop.announced
+
+
+@in_virtual_time
+async def test_no_wait_is_shorter_than_it_must_be() -> None:
+    """What the caller asks for is a floor under the jitter too."""
+    loop = Loop(AGAIN, max_attempts=4, least_wait=60.0)
+
+    await loop.run()
+
+    assert loop.waits == [60.0] * 3
 
 
 @in_virtual_time
