@@ -81,12 +81,12 @@ def assert_stopped(directory: Path) -> None:
 def test_signals_at_random_moments(tmp_path: Path) -> None:
     """Stopped again and again, a run sends nothing twice: what is in flight may finish, and is reported."""
     chance = random.Random(7)
-    sids = sids_of(4_000)
+    sids = sids_of(3_000)
     contacts = write_csv(tmp_path / "contacts.csv", sids)
     run = tmp_path / "run"
     with sandbox_process(tmp_path, "latency: {median_seconds: 0.04, spread: 0.8}") as sandbox:
         command = command_for(sandbox, contacts, run)
-        for number in [signal.SIGTERM, signal.SIGINT] * 3:
+        for number in [signal.SIGTERM, signal.SIGINT] * 2:
             with running(*command, cwd=tmp_path) as process:
                 process.wait_for(lambda: process.has_open(run / "lock"))
                 time.sleep(chance.uniform(0, 0.4))

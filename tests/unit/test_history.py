@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -65,6 +66,26 @@ async def test_run_may_be_looked_at_while_it_writes(path: Path) -> None:
         assert history.exit_code is ExitCode.COMPLETE
         assert len(list(batches)) == 1299
     await journal.close()
+
+
+def test_history_is_closed_while_another_thread_reads(path: Path) -> None:
+    """A run that is stopped does not wait for the thread that reads its past: that one gets an error, and no crash."""
+
+    def read(history: History, is_reading: Event) -> None:
+        with suppress(ImporterError):
+            while True:
+                list(history.done())
+                is_reading.set()
+
+    for _ in range(20):
+        history, is_reading = History(path), Event()
+        reader = Thread(target=read, args=(history, is_reading))
+        reader.start()
+        is_reading.wait()
+        history.close()
+        reader.join()
+
+    assert not reader.is_alive()
 
 
 def test_run_that_has_not_begun_has_no_past(tmp_path: Path) -> None:
