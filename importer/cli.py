@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from importer import __version__, options
-from importer.errors import ImporterError, IncompleteError, SettingsError
+from importer.errors import ImporterError, IncompleteError, RunDirectoryError, SettingsError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -192,10 +192,17 @@ def status(run_dir: options.RunDirectory, as_json: options.Json = False) -> None
 def verify(run_dir: options.RunDirectory, input_: options.RecordedInput = None) -> None:
     """Prove a run: input against report, row by row, and every count. Exits 0 if all of it holds, 1 if not."""
     from importer.past import open_past
+    from importer.recovery import REPORT
+    from importer.verify import unreadable
     from importer.verify import verify as verify_run
 
-    with open_past(run_dir, input_) as past:
-        found = verify_run(run_dir, past.source(), past.history)
+    try:
+        with open_past(run_dir, input_) as past:
+            found = verify_run(run_dir, past.source(), past.history)
+    except RunDirectoryError as error:
+        if not (run_dir / REPORT).exists():
+            raise
+        found = unreadable(error)
     for violation in found.violations:
         typer.echo(violation)
     if found.violations:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from importer.errors import ImporterError
 from importer.history import History
 from importer.model import Anomaly, Batch, ContactResult, ExitCode, Outcome, Reason
 from importer.recovery import REPORT, STATE, SUMMARY
@@ -34,6 +35,11 @@ class Verification(msgspec.Struct, frozen=True):
     def holds(self) -> bool:
         """Whether the promise holds."""
         return not self.violations
+
+
+def unreadable(error: ImporterError) -> Verification:
+    """Give what a report is worth whose journal cannot even be read: nothing."""
+    return Verification(0, [str(error)])
 
 
 def verify(directory: Path, source: Source, history: History) -> Verification:

@@ -30,7 +30,10 @@ from tests.harness import (
 
 BATCH_SIZE = 20
 CONCURRENCY = 4
-MEDIAN_SECONDS = 0.04
+LATENCY = "latency: {median_seconds: 0.04, spread: 0.8}"
+REQUEST_SECONDS = 0.055
+"""What a request takes with that latency, at least; half as long again where faults have requests repeated."""
+
 IN_FLIGHT = 3 * CONCURRENCY
 """Batches that a kill may find sent and not yet done: with the senders, in the queue of results, with the collector."""
 
@@ -38,8 +41,9 @@ _START_SECONDS = {"at the start": 0.3, "at recovery": 0.0, "at work": 0.0}
 """How long at least a process of this kind is not at work before its moment comes."""
 
 POPULATION = "population: {member: 0.05, unknown: 0.03, refused: 0.02}"
-CALM = f"{POPULATION}\nlatency: {{median_seconds: {MEDIAN_SECONDS}, spread: 0.8}}\n"
+CALM = f"{POPULATION}\n{LATENCY}\n"
 ROUGH = f"""{CALM}
+api: {{member_data: full, failed_data: sid}}  # or nothing could tell that a short answer is shuffled
 faults:
   - {{chance: 0.06, status: 503}}
   - {{chance: 0.05, status: 503, process: before}}
@@ -64,7 +68,8 @@ class Killed:
         self._folder = folder
         self.moments = [self._moment() for _ in range(kills)]
         at_work = sum(max(0.0, seconds - _START_SECONDS[kind]) for kind, seconds in self.moments) + 0.05 * kills
-        self.sids = sids_of(300 + int(at_work / MEDIAN_SECONDS * CONCURRENCY) * BATCH_SIZE, seed)
+        batch_seconds = REQUEST_SECONDS * (1.5 if sandbox.scenario.faults else 1) / CONCURRENCY
+        self.sids = sids_of(300 + int(at_work / batch_seconds) * BATCH_SIZE, seed)
         self.input = write_csv(folder / f"contacts-{seed}.csv", self.sids)
         self.directory = folder / f"run-{seed}"
         self._piped = self.input if piped else None

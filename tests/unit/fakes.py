@@ -143,9 +143,7 @@ class Rig:
         self.channel = Channel(
             api, self.quota, self.health, self.places, policy, self.shutdown, self.tally, self.journal
         )
-        self.sender = Sender(
-            self.channel, self.health, policy, self.shutdown, self.tally, self.journal, list_sid=LIST
-        )
+        self.sender = Sender(self.channel, self.health, policy, self.shutdown, self.tally, self.journal, list_sid=LIST)
 
     async def deliver(self, count: int = 1, number: int = 1) -> BatchResult:
         return await self.sender.deliver(Task(batch_of(count, number)))

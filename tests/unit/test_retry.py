@@ -93,7 +93,7 @@ def test_refused_request_is_split(status: int, policy: RetryPolicy) -> None:
     decision = decide(Refused(status, BAD), [A, B], LIST, policy)
 
     assert (decision.split, decision.verdicts, decision.again, decision.stop) == (True, (), (), None)
-    assert BAD == decision.error
+    assert decision.error == BAD
     assert f"HTTP {status}" in decision.detail
     assert (status == 413) == decision.too_large
 
