@@ -140,7 +140,7 @@ def main() -> None:
 
 def show(rounds: dict[str, list[dict[str, float]]], rows: int) -> None:
     """Print medians, their spread, and the importer's ratios."""
-    print(f"{rows:,} rows, {len(next(iter(rounds.values())))} rounds in turn; median (lowest to highest)")  # noqa: T201
+    print(f"{rows:,} rows, {len(next(iter(rounds.values())))} rounds in turn; median (lowest to highest)")
     medians = {
         name: {figure: statistics.median(each[figure] for each in figures) for figure in FIGURES}
         for name, figures in rounds.items()
@@ -153,11 +153,11 @@ def show(rounds: dict[str, list[dict[str, float]]], rows: int) -> None:
             cells.append(
                 f"{figure} {medians[name][figure]:,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
             )
-        print(f"{name:9}", " · ".join(cells))  # noqa: T201
+        print(f"{name:9}", " · ".join(cells))
     for other in medians.keys() - {"importer"}:
         if "importer" in medians:
             ratio = medians["importer"][FIGURES[1]] / medians[other][FIGURES[1]]
-            print(f"importer / {other}: {ratio:.2f} times the CPU")  # noqa: T201
+            print(f"importer / {other}: {ratio:.2f} times the CPU")
 
 
 if __name__ == "__main__":

@@ -53,11 +53,13 @@ class Collector:
         location: str,
         list_sid: str,
         settings: dict[str, Any],
+        mask: Callable[[str], str] = str,
         clock: Callable[[], float] | None = None,
     ) -> None:
         """Append to a report whose committed part has the length and the checksum of `end`.
 
         `location` (the input), `list_sid` and `settings`, whose secrets are masked, describe the run in its summary.
+        `mask` takes secrets out of the API's own words, should it repeat them.
         """
         self._report = report
         self._journal = journal
@@ -67,6 +69,7 @@ class Collector:
         self._shutdown = shutdown
         self._end, self._checksum = end
         self._run: dict[str, Any] = {"location": location, "list_sid": list_sid, "settings": settings}
+        self._mask = mask
         self._clock = clock or asyncio.get_running_loop().time
         self._began = self._clock() - tally.seconds
         self._summary_written_at = float("-inf")
@@ -74,7 +77,7 @@ class Collector:
 
     async def record(self, results: Sequence[BatchResult]) -> None:
         """Append the lines of some batches in one write, and count them. Raises IncompleteError if the disk refuses."""
-        chunks = [encode(lines_of(result)) for result in results]
+        chunks = [self._encode(result) for result in results]
         try:
             await self._report.append(b"".join(chunks))
             await self._report.sync()
@@ -115,8 +118,15 @@ class Collector:
     def summary(self, exit_code: ExitCode | None = None, error: str | None = None) -> Summary:
         """Take a snapshot of the run."""
         complete = exit_code is not None and error is None
+        error = error and self._mask(error)
         self._tally.seconds = self._clock() - self._began
         return summarise(self._tally, complete=complete, exit_code=exit_code, error=error, **self._run)
+
+    def _encode(self, result: BatchResult) -> bytes:
+        lines = encode(lines_of(result))
+        if any(verdict.error is not None for verdict in result.verdicts):
+            return self._mask(lines.decode()).encode()
+        return lines
 
     def _done(self, result: BatchResult, chunk: bytes) -> DoneBatch:
         start, self._end = self._end, self._end + len(chunk)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from importer.channel import Channel
 from importer.collector import Collector
@@ -20,7 +21,7 @@ from importer.health import Health
 from importer.history import History
 from importer.inputs import Input
 from importer.journal import Journal
-from importer.logs import MASK
+from importer.logs import MASK, Masker
 from importer.model import Tally
 from importer.pipeline import Pipeline
 from importer.places import FIRST_PLACES, Places
@@ -122,58 +123,75 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callabl
         except OSError as error:
             raise disk_error(error, job.directory) from error
         stack.push_async_callback(report.close)
-        settings = job.settings
         collector = Collector(
             report,
             journal,
             job.directory / SUMMARY,
             tally,
-            Thresholds(settings.run.max_failures, tally),
+            Thresholds(job.settings.run.max_failures, tally),
             shutdown,
             end=history.report_end,
             location=job.identity.location,
             list_sid=job.identity.list_sid,
-            settings=settings.model_dump(mode="json") | {"credentials": {"api_key": MASK, "api_token": MASK}},
+            settings=job.settings.model_dump(mode="json") | {"credentials": {"api_key": MASK, "api_token": MASK}},
+            mask=Masker(*_secrets(job)).text,
         )
         if (exit_code := history.exit_code) is not None:
             return Ended(await collector.write_summary(exit_code), was_complete=True)
         if past is None:
             await journal.begin(job.identity)
         await collector.write_summary()
+        _log_begin(job, tally, is_new=past is None)
         api = await stack.enter_async_context(_connect(job))
-        delivery = settings.delivery
-        policy = RetryPolicy(**settings.retry.model_dump(), on_unknown=delivery.on_unknown)
-        places = (
-            Places(FIRST_PLACES, delivery.max_concurrency)
-            if delivery.concurrency == "auto"
-            else Places(delivery.concurrency)
-        )
-        rate = FoundRate() if delivery.requests_per_minute == "auto" else FixedRate(delivery.requests_per_minute)
-        health = Health(
-            tally,
-            initial_wait_seconds=policy.initial_wait_seconds,
-            max_wait_seconds=policy.max_wait_seconds,
-        )
         now = asyncio.get_running_loop().time()
         starts = on_this_clock(history.recent_starts(), wall_now=wall_clock(), now=now)
-        channel = Channel(api, Quota(rate, starts=starts), health, places, policy, shutdown, tally, journal)
-        sender = Sender(channel, health, policy, shutdown, tally, journal, list_sid=job.identity.list_sid)
+        sender, places = _sending(job, api, journal, tally, shutdown, starts)
         tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
         pipeline = Pipeline(tasks, sender, collector, shutdown, places)
         return Ended(await _finished(pipeline.run(), collector, tally))
 
 
+def _sending(
+    job: Job, api: Exotel, journal: Journal, tally: Tally, shutdown: Shutdown, starts: Sequence[float]
+) -> tuple[Sender, Places]:
+    """Compose all that is between a batch and the API."""
+    delivery = job.settings.delivery
+    policy = RetryPolicy(**job.settings.retry.model_dump(), on_unknown=delivery.on_unknown)
+    if delivery.concurrency == "auto":
+        places = Places(min(FIRST_PLACES, delivery.max_concurrency), delivery.max_concurrency)
+    else:
+        places = Places(delivery.concurrency)
+    rate = FoundRate() if delivery.requests_per_minute == "auto" else FixedRate(delivery.requests_per_minute)
+    health = Health(tally, initial_wait_seconds=policy.initial_wait_seconds, max_wait_seconds=policy.max_wait_seconds)
+    channel = Channel(api, Quota(rate, starts=starts), health, places, policy, shutdown, tally, journal)
+    return Sender(channel, health, policy, shutdown, tally, journal, list_sid=job.identity.list_sid), places
+
+
+def _log_begin(job: Job, tally: Tally, *, is_new: bool) -> None:
+    log = structlog.get_logger()
+    source = job.source
+    log.info("run_begun" if is_new else "run_resumed", sids_in=source.column, rows_done=tally.rows)
+    if source.header is not None and isinstance(job.settings.input.column, int):
+        # A column that is named by its number says nothing of a header: somebody should look at this guess.
+        log.warning("first_row_taken_for_header", header=source.header[:10])
+
+
 def _connect(job: Job) -> Exotel:
     api = job.settings.api
+    api_key, api_token = _secrets(job)
     return Exotel(
         base_url=api.url,
         account_sid=job.account_sid,
         list_sid=job.identity.list_sid,
-        api_key=job.credentials.api_key.get_secret_value(),
-        api_token=job.credentials.api_token.get_secret_value(),
+        api_key=api_key,
+        api_token=api_token,
         connect_timeout_seconds=api.connect_timeout_seconds,
         request_timeout_seconds=api.request_timeout_seconds,
     )
+
+
+def _secrets(job: Job) -> tuple[str, str]:
+    return job.credentials.api_key.get_secret_value(), job.credentials.api_token.get_secret_value()
 
 
 async def _finished(flow: Awaitable[None], collector: Collector, tally: Tally) -> Summary:

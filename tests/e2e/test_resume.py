@@ -151,7 +151,6 @@ def test_complete_run_keeps_its_exit_code(tmp_path: Path, sandbox: SandboxProces
         (range(ROWS), ["--list", "0" * 32], {}, "what differs: list."),
         (range(ROWS), ["--batch-size", BATCH_SIZE + 1], {}, "delivery.batch_size"),
         (range(ROWS), ["--column", "1"], {}, "input.column"),
-        (range(ROWS), ["--delimiter", "tab", "--column", "1"], {}, "input.delimiter"),
         (range(ROWS), [], {"IMPORTER_INPUT__SID_PATTERN": "[0-9a-f]{32}"}, "input.sid_pattern"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -13,7 +13,8 @@ import pytest
 
 from importer.collector import SUMMARY_INTERVAL_SECONDS, Collector
 from importer.errors import IncompleteError
-from importer.model import Batch, BatchResult, ContactResult, ExitCode, Outcome, Reason, Tally, Verdict
+from importer.logs import MASK, Masker
+from importer.model import ApiError, Batch, BatchResult, ContactResult, ExitCode, Outcome, Reason, Tally, Verdict
 from importer.recovery import SUMMARY
 from importer.shutdown import Shutdown
 from importer.state import DoneBatch
@@ -64,7 +65,8 @@ class Rig:
         self.tally = Tally(seconds=seconds)
         self.disk = Disk(self.tally)
         self.summary = folder / SUMMARY
-        about: dict[str, Any] = {"location": "in.csv", "list_sid": LIST, "settings": {"log": {}}}
+        mask = Masker("the-api-key", "the-api-token").text
+        about: dict[str, Any] = {"location": "in.csv", "list_sid": LIST, "settings": {"log": {}}, "mask": mask}
         parts = (self.disk, self.disk, self.summary, self.tally, Thresholds(None, self.tally), Shutdown(1))
         self.collector = Collector(*parts, end=end, clock=lambda: self.now, **about)
 
@@ -210,3 +212,16 @@ async def test_summary_that_cannot_be_written_is_one_sentence(rig: Rig, trouble:
     trouble(rig.summary)
     with pytest.raises(IncompleteError, match="Make room or mend its permissions"):
         await rig.collector.write_summary()
+
+
+async def test_secrets_that_the_api_repeats_are_masked(rig: Rig) -> None:
+    """Neither the report nor the summary shows a secret, not even in the API's own words."""
+    error = ApiError(1002, "bad request", "from the-api-key with the-api-token")
+    batch = one_row(1)
+    await rig.collector.record([BatchResult(batch, [Verdict(Outcome.REJECTED, 400, error)], [1])])
+    await rig.collector.finish(ExitCode.REFUSED, f"The API said: {error.description}")
+
+    shown = rig.disk.report.decode() + rig.summary.read_text()
+    assert "the-api" not in shown
+    assert shown.count(f"from {MASK} with {MASK}") == 2
+    assert rig.disk.done[0].report_end == len(rig.disk.report)
