@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,31 +108,32 @@ def run(
     beside_display = sys.stderr.isatty() and log_level is None
     configure_logs("warning" if beside_display else settings.log.level, settings.log.format, masker)
     _stop_before_the_run()
-    source = Input(input_)
-    batches = open_source(source, settings.input, settings.delivery.batch_size)
-    job = Job(
-        source=batches,
-        identity=identify(source, batches, list_sid, settings),
-        directory=run_dir or default_directory(source, list_sid, settings),
-        settings=settings,
-        account_sid=account_sid,
-        credentials=credentials,
-    )
+    with closing(Input(input_)) as source:
+        batches = open_source(source, settings.input, settings.delivery.batch_size)
+        job = Job(
+            source=batches,
+            identity=identify(source, batches, list_sid, settings),
+            directory=run_dir or default_directory(source, list_sid, settings),
+            settings=settings,
+            account_sid=account_sid,
+            credentials=credentials,
+        )
 
-    async def main() -> int:
-        tally, shutdown = Tally(), Shutdown(settings.run.shutdown_grace_seconds)
-        _stop_on_signals(shutdown)
-        async with showing(tally, f"{source.name} → list {list_sid}"):
-            ended = await run_job(job, tally, shutdown)
-        with suppress(OSError):  # whether or not anybody reads it, the exit code tells how the run ended
-            if ended.was_complete:
-                typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
-            show_summary(ended.summary, job.directory)
-            if ended.summary.error:
-                _complain(masker.text(ended.summary.error))
-        return int(ended.summary.exit_code or 0)
+        async def main() -> int:
+            tally, shutdown = Tally(), Shutdown(settings.run.shutdown_grace_seconds)
+            _stop_on_signals(shutdown)
+            async with showing(tally, f"{source.name} → list {list_sid}"):
+                ended = await run_job(job, tally, shutdown)
+            with suppress(OSError):  # whether or not anybody reads it, the exit code tells how the run ended
+                if ended.was_complete:
+                    typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
+                show_summary(ended.summary, job.directory)
+                if ended.summary.error:
+                    _complain(masker.text(ended.summary.error))
+            return int(ended.summary.exit_code or 0)
 
-    raise typer.Exit(asyncio.run(main()))
+        exit_code = asyncio.run(main())
+    raise typer.Exit(exit_code)
 
 
 @app.command()
@@ -278,10 +280,13 @@ def _stop_before_the_run() -> None:
 def _stop_on_signals(shutdown: Shutdown) -> None:
     """First signal: finish what is in flight. Second: leave at once; the journal has all that is done."""
     loop = asyncio.get_running_loop()
+    heard: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        if shutdown.cause is not None:
+        if heard:
             os._exit(128 + number)
+        heard.append(number)
+        _complain(f"{number.name}: no further request; waiting for what is in flight. Once more leaves at once.")
         shutdown.request(_stopped_by(number))
 
     for number in _STOPPING:
@@ -310,3 +315,8 @@ def main() -> None:
         # Whoever read our output has gone; nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception:
+        # A defect of ours. Exit code 1 would say that the run finished; whatever is done is in the journal.
+        traceback.print_exc()
+        _complain("that was a defect; nothing is lost. The same command resumes, and the lines above tell where.")
+        sys.exit(IncompleteError.exit_code)

@@ -21,17 +21,17 @@ from importer.sandbox import Sandbox, Scenario, digest_of
 from importer.settings import ApiSettings, Credentials, DeliverySettings, RetrySettings, Settings
 from importer.shutdown import Shutdown
 
-ROWS = 150_000
+ROWS = 60_000
 _SCENARIO = """
 seed: 11
 population: {member: 0.01, unknown: 0.002, refused: 0.001}
 latency: {median_seconds: 0.4, spread: 0.3}
-limit: {requests_per_minute: 240, headers: true}
+limit: {requests_per_minute: 150, headers: true}
 faults:
-  - {requests: [5], status: 503}
-  - {requests: [11], reset: after}
-  - {requests: [17], items: missing, fraction: 0.02}
-  - {requests: [23], items: shuffled}
+  - {requests: [3], status: 503}
+  - {requests: [6], reset: after}
+  - {requests: [9], items: missing, fraction: 0.02}
+  - {requests: [2], items: shuffled}
 """
 
 
@@ -50,7 +50,7 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
         echo(f"Importing it into a sandbox at {url}, which has a bad day: an outage, a lost answer, odd answers …")
         settings = Settings(
             api=ApiSettings(base_url=url),
-            delivery=DeliverySettings(requests_per_minute=220),
+            delivery=DeliverySettings(requests_per_minute=140),
             retry=RetrySettings(initial_wait_seconds=0.5),
         )
         list_sid = scenario.lists[0]

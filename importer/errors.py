@@ -25,6 +25,10 @@ class RunDirectoryError(ImporterError):
     """The run directory belongs to something else."""
 
 
+class OtherInputError(RunDirectoryError):
+    """The run directory is of this list and these settings, but the input is not what it was."""
+
+
 class RefusedError(ImporterError):
     """The API refused credentials, address or list; no other request would fare better."""
 

@@ -30,14 +30,11 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
     verdicts: Sequence[Verdict]
     anomalies: Mapping[Anomaly, int]
-    is_shuffled: bool = False  # items name their contacts in another order than the request
 
 
-def reconcile(sids: Sequence[str], answer: Answered, list_sid: str, *, may_be_shuffled: bool = False) -> Reconciliation:
+def reconcile(sids: Sequence[str], answer: Answered, list_sid: str) -> Reconciliation:
     """Tie every contact of a request to its verdict.
 
-    `may_be_shuffled` tells that an earlier answer was: then an answer that names nobody at all, and does not say the
-    same of all, proves nothing by its positions.
     `sids` has no sid twice, in whatever case it is written; sids are compared without regard to case.
     """
     items = answer.items
@@ -52,19 +49,10 @@ def reconcile(sids: Sequence[str], answer: Answered, list_sid: str, *, may_be_sh
     anomalies[Anomaly.CONTRADICTORY] += sum(judged[position] is CONTRADICTED for position in odd)
     if answer.metadata and not _counts_fit(answer.metadata, judged, odd):
         anomalies[Anomaly.METADATA] += 1
-    if _positions_are_proven(sids, items, odd) and not (
-        may_be_shuffled and len(set(judged)) > 1 and not any(item.sids for item in items)
-    ):
+    if _positions_are_proven(sids, items, odd):
         return Reconciliation(judged, +anomalies)
-    keys = [sid.lower() for sid in sids]
-    verdicts = _by_sid(keys, items, judged, anomalies)
-    return Reconciliation(verdicts, +anomalies, _is_shuffled(keys, items))
-
-
-def _is_shuffled(keys: Sequence[str], items: Sequence[Item]) -> bool:
-    position_of = {key: position for position, key in enumerate(keys)}
-    positions = [position_of[item.sids[0]] for item in items if item.sids and item.sids[0] in position_of]
-    return positions != sorted(positions)
+    verdicts = _by_sid([sid.lower() for sid in sids], items, judged, anomalies)
+    return Reconciliation(verdicts, +anomalies)
 
 
 def _positions_are_proven(sids: Sequence[str], items: Sequence[Item], odd: Sequence[int]) -> bool:

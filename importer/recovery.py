@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from importer.errors import InputError, RunDirectoryError, disk_error
+from importer.errors import InputError, OtherInputError, RunDirectoryError, disk_error
 from importer.history import History
 from importer.model import Batch
 from importer.report import read_lines
@@ -106,7 +106,8 @@ def recover(directory: Path, identity: Identity, history: History) -> Identity |
         return None
     differing = [name for field, name in _SHAPES.items() if getattr(past, field) != getattr(identity, field)]
     if differing:
-        raise RunDirectoryError(
+        kind = OtherInputError if set(differing) <= {_SHAPES["size_bytes"], _SHAPES["sample"]} else RunDirectoryError
+        raise kind(
             f"{directory}: holds another run ({past.location} into list {past.list_sid}); what differs: "
             f"{', '.join(differing)}. Go on with what it began with, or choose another directory with --run-dir."
         )

@@ -51,15 +51,12 @@ class Decision(msgspec.Struct, frozen=True):
     stop: ImporterError | None = None
     anomalies: Mapping[Anomaly, int] = {}
     answered: bool = True  # False where the request failed as a whole, as in an outage
-    is_shuffled: bool = False  # the answer's items were in another order than the request's contacts
     in_doubt: bool = False  # whether the request may have been processed, and nothing tells
     detail: str = ""
 
 
-def decide(
-    answer: Answer, sids: Sequence[str], list_sid: str, policy: RetryPolicy, *, may_be_shuffled: bool = False
-) -> Decision:
-    """Tell what follows from the answer to a request for `sids`; `may_be_shuffled` if an earlier answer was."""
+def decide(answer: Answer, sids: Sequence[str], list_sid: str, policy: RetryPolicy) -> Decision:
+    """Tell what follows from the answer to a request for `sids`."""
     match answer:
         case NotSent(reason, detail):
             verdict = Verdict(Outcome.FAILED, reason=reason, ask_again=True)
@@ -84,14 +81,8 @@ def decide(
         case Refused():
             return Decision(stop=RefusedError(explain_refusal(answer, list_sid)))
         case Answered():
-            found = reconcile(sids, answer, list_sid, may_be_shuffled=may_be_shuffled)
-            return _ask_again(
-                found.verdicts,
-                policy,
-                found.anomalies,
-                wait_seconds=answer.retry_after_seconds,
-                is_shuffled=found.is_shuffled,
-            )
+            found = reconcile(sids, answer, list_sid)
+            return _ask_again(found.verdicts, policy, found.anomalies, wait_seconds=answer.retry_after_seconds)
         case Throttled():
             raise AssertionError("a throttled request is waited for, not decided on")
 
@@ -104,7 +95,6 @@ def _ask_again(
     wait_seconds: float | None = None,
     answered: bool = True,
     in_doubt: bool = False,
-    is_shuffled: bool = False,
     detail: str = "",
 ) -> Decision:
     if policy.on_unknown == "hold":
@@ -121,7 +111,6 @@ def _ask_again(
         anomalies=anomalies or {},
         answered=answered,
         in_doubt=in_doubt,
-        is_shuffled=is_shuffled,
         detail=detail,
     )
 

@@ -15,7 +15,7 @@ import structlog
 
 from importer.channel import Channel
 from importer.collector import Collector
-from importer.errors import ImporterError, IncompleteError, disk_error
+from importer.errors import ImporterError, IncompleteError, OtherInputError, disk_error
 from importer.exotel import Exotel
 from importer.health import Health
 from importer.history import History
@@ -115,8 +115,13 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callabl
         history = stack.enter_context(closing(History(job.directory / STATE)))
         disk = Worker("recovery")
         stack.callback(disk.close)
+        tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
         async with shutdown.ending():
-            past = await disk.call(recover, job.directory, job.identity, history)
+            try:
+                past = await disk.call(recover, job.directory, job.identity, history)
+            except OtherInputError:
+                await disk.call(_find_change, tasks)  # says which row it is, if it was imported
+                raise
         tally.restore(history.tally())
         try:
             report = await ReportFile.open(job.directory / REPORT)
@@ -146,9 +151,13 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callabl
         now = asyncio.get_running_loop().time()
         starts = on_this_clock(history.recent_starts(), wall_now=wall_clock(), now=now)
         sender, places = _sending(job, api, journal, tally, shutdown, starts)
-        tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
         pipeline = Pipeline(tasks, sender, collector, shutdown, places)
         return Ended(await _finished(pipeline.run(), collector, tally))
+
+
+def _find_change(tasks: Replay) -> None:
+    for _ in tasks:
+        pass
 
 
 def _sending(

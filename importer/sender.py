@@ -45,7 +45,6 @@ class Sender:
         self._clock = clock or asyncio.get_running_loop().time
         self._budget = RetryBudget()
         self._max_contacts = MAX_CONTACTS
-        self._may_be_shuffled = False
         self._log = structlog.get_logger()
 
     async def deliver(self, task: Task) -> BatchResult:
@@ -97,8 +96,7 @@ class Sender:
             if carried < len(sids):
                 remaining, put_off = remaining[:carried], [*remaining[carried:], *put_off]
                 sids = sids[:carried]
-            decision = decide(answer, sids, self._list_sid, self._policy, may_be_shuffled=self._may_be_shuffled)
-            self._may_be_shuffled |= decision.is_shuffled
+            decision = decide(answer, sids, self._list_sid, self._policy)
             self._tally.count_anomalies(decision.anomalies)
             if decision.anomalies:
                 log.warning("answer_anomalous", **{kind.value: count for kind, count in decision.anomalies.items()})

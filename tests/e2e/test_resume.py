@@ -147,7 +147,7 @@ def test_complete_run_keeps_its_exit_code(tmp_path: Path, sandbox: SandboxProces
     [
         (range(ROWS - 1), [], {}, "size of the input"),
         ([*range(ROWS), *range(5)], [], {}, "size of the input"),
-        ([*range(149), 1, *range(150, ROWS)], [], {}, "content of the input"),
+        ([*range(149), 1, *range(150, ROWS)], [], {}, "row 150 is not what was imported"),
         (range(ROWS), ["--list", "0" * 32], {}, "what differs: list."),
         (range(ROWS), ["--batch-size", BATCH_SIZE + 1], {}, "delivery.batch_size"),
         (range(ROWS), ["--column", "1"], {}, "input.column"),

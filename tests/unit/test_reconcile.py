@@ -431,33 +431,3 @@ def test_anomalies_count_what_is_missing_foreign_and_repeated(missing: int, fore
         Anomaly.REPEATED: 20 - missing if doubled else 0,
     }
     assert {kind: count for kind, count in expected.items() if count} == found.anomalies
-
-
-@pytest.mark.parametrize(
-    ("codes", "names", "may_be_shuffled", "outcomes"),
-    [
-        ([404, 409], False, False, ["rejected", "already_present"]),
-        ([404, 409], False, True, ["unknown", "unknown"]),
-        ([404, 404], False, True, ["rejected", "rejected"]),
-        ([404, 200], True, True, ["rejected", "added"]),
-    ],
-)
-def test_nameless_answers_of_an_api_that_shuffles(
-    codes: list[int], names: bool, may_be_shuffled: bool, outcomes: list[str]
-) -> None:
-    """Once an answer was out of order, one that names nobody proves only what it says of all alike."""
-    items = [Item((sid,) if names and code == 200 else (), code) for sid, code in zip("ab", codes, strict=True)]
-
-    found = reconcile(["a", "b"], Answered(items), LIST, may_be_shuffled=may_be_shuffled)
-
-    assert outcomes == [verdict.outcome for verdict in found.verdicts]
-
-
-@pytest.mark.parametrize(
-    ("order", "is_shuffled"), [("abc", False), ("acb", True), ("ac", False), ("ca", True), ("bxc", False)]
-)
-def test_order_of_the_names_is_told(order: str, is_shuffled: bool) -> None:
-    """Items left out are no other order; items that changed places are."""
-    found = reconcile(["a", "b", "c"], Answered([Item((sid,), 200) for sid in order]), LIST)
-
-    assert is_shuffled is found.is_shuffled

@@ -337,7 +337,7 @@ def test_first_changed_row_is_found(tmp_path: Path) -> None:
 def test_commands_say_so_in_a_sentence(
     run: Path, command: str, damaged: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever a command is asked about a run whose journal is damaged, it says so; `verify` believes no report then."""
+    """Whatever is asked about a run whose journal is damaged, a sentence says so; `verify` believes no report."""
     capsys.readouterr()
     (run / STATE).write_bytes(damaged)
     monkeypatch.setattr("sys.argv", ["importer", command, str(run)])
