@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 
-from importer.model import ExitCode, Outcome, Tally
+from importer.model import ExitCode, Outcome, Place, Tally
 from importer.state import DoneBatch, Identity, explained, open_for_reading
 
 _PAGE = 512
-_OUTCOMES = ", ".join(Outcome)
+_COLUMNS = (
+    "batch, first_row, last_row, digest, report_start, report_end, report_crc, input_bytes, input_lines, input_digest, "
+    + ", ".join(Outcome)
+)
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -88,18 +91,43 @@ class History:
             found[batch] = Unfinished(digest, known, in_doubt=batch in in_doubt)
         return found
 
-    def done(self, *, by_report: bool = False) -> Iterator[DoneBatch]:
-        """Yield the finished batches in the order of the input, or of the report."""
+    def done(self, *, by_report: bool = False, after: int = -1) -> Iterator[DoneBatch]:
+        """Yield the finished batches in the order of the input, those `after` a batch, or in that of the report."""
         key = "report_end" if by_report else "batch"
-        columns = "batch, first_row, last_row, digest, report_start, report_end, report_crc"
-        query = f"SELECT {key}, {columns}, {_OUTCOMES} FROM done WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
-        last = -1
-        while page := self._all(query, last):
-            for _, batch, first, last, digest, start, end, crc, *outcomes in page:
-                counts = dict(zip(Outcome, outcomes, strict=True))
-                yield DoneBatch(batch, first, last, digest, start, end, crc, counts)
-            last = page[-1][0]
+        query = f"SELECT {key}, {_COLUMNS} FROM done WHERE {key} > ? ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
+        while page := self._all(query, after):
+            for _, *values in page:
+                yield _done_batch(*values)
+            after = page[-1][0]
+
+    def done_from_the_beginning(self) -> DoneBatch | None:
+        """Give the last of the finished batches that follow the first one without a gap; None if there is none."""
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM done WHERE EXISTS (SELECT 1 FROM done WHERE batch = 1) AND NOT EXISTS "  # noqa: S608
+            "(SELECT 1 FROM done AS next WHERE next.batch = done.batch + 1) ORDER BY batch LIMIT 1"
+        )
+        return _done_batch(*rows[0]) if rows else None
 
     def _all(self, query: str, *values: object) -> list[Any]:
         with explained(self._path), self._lock:
             return self._db.execute(query, values).fetchall()
+
+
+def _done_batch(
+    batch: int,
+    first: int,
+    last: int,
+    digest: bytes,
+    start: int,
+    end: int,
+    crc: int,
+    input_bytes: int | None,
+    input_lines: int | None,
+    input_digest: bytes | None,
+    *outcomes: int,
+) -> DoneBatch:
+    place = None
+    if input_bytes is not None and input_lines is not None and input_digest is not None:
+        place = Place(input_bytes, input_lines, input_digest)
+    counts = dict(zip(Outcome, outcomes, strict=True))
+    return DoneBatch(batch, first, last, digest, start, end, crc, counts, place)

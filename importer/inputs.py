@@ -1,4 +1,4 @@
-"""The input's bytes: a file, a pipe or standard input, decompressed, with a bound on a row's length.
+"""The input's bytes: a file, a pipe or standard input, decompressed.
 
 Knows nothing of CSV. A damaged or cut compressed stream is an error, never an early end of the data.
 """
@@ -28,16 +28,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-MAX_ROW_BYTES = 2 * 1024 * 1024
 DAMAGED_STREAM_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstd.ZstdError)
 _HEAD_BYTES = 4096
 _SAMPLE_BYTES = 64 * 1024
 _SAMPLES = 256
-_CHUNK_BYTES = 64 * 1024
-
-
-class RowTooLongError(Exception):
-    """A row of the input exceeds MAX_ROW_BYTES: this is hardly a CSV file."""
+CHUNK_BYTES = 64 * 1024
 
 
 class Input:
@@ -54,14 +49,12 @@ class Input:
         self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
         try:
             # Standard input may be a file of which something was read before.
-            begin = 0 if self.size_bytes is None else self._raw.tell()
+            self._begin = 0 if self.size_bytes is None else self._raw.tell()
             head = _read_head(self._raw)
             sample = hashlib.blake2b(head, digest_size=16)
             if self.size_bytes is not None:
                 for position in _sample_positions(self.size_bytes):
-                    self._raw.seek(position)
-                    sample.update(self._raw.read(_SAMPLE_BYTES))
-                self._raw.seek(begin + len(head))
+                    sample.update(os.pread(self._raw.fileno(), _SAMPLE_BYTES, position))
         except OSError as error:
             self.close()
             raise InputError(f"{self.name}: cannot be read: {error.strerror}.") from error
@@ -82,17 +75,23 @@ class Input:
         stem = "stdin" if self.location == "-" else Path(self.location).name.split(".")[0]
         return re.sub(r"[^\w-]+", "-", stem).strip("-") or "input"
 
-    def stream(self, progress: Callable[[], int]) -> io.BufferedReader:
-        """Give the decompressed bytes from the beginning; once only.
+    @property
+    def is_rewindable(self) -> bool:
+        """Whether its bytes can be read more than once."""
+        return self.size_bytes is not None
 
-        `progress` is a number that changes with every row that the reader has finished.
-        """
-        raw: io.RawIOBase = _Prefixed(self._head, self._raw, self.size_bytes)
+    def stream(self) -> io.BufferedReader:
+        """Give the decompressed bytes from the beginning; more than once, side by side, if it is rewindable."""
+        raw: io.RawIOBase
+        if self.size_bytes is None:
+            raw = _Pipe(self._head, self._raw)
+        else:
+            raw = _File(self._raw, self._begin, self.size_bytes)
         for magic, decompress in _FORMATS.items():
             if re.match(magic, self._head, re.DOTALL):
-                raw = decompress(io.BufferedReader(raw, _CHUNK_BYTES))
+                raw = decompress(io.BufferedReader(raw, CHUNK_BYTES))
                 break
-        return io.BufferedReader(_BoundedRows(raw, progress), _CHUNK_BYTES)
+        return io.BufferedReader(raw, CHUNK_BYTES)
 
     def close(self) -> None:
         """Release the file; standard input stays open."""
@@ -136,13 +135,12 @@ def _read(raw: io.FileIO, count: int) -> bytes:
     return data
 
 
-class _Prefixed(io.RawIOBase):
-    """Bytes already read, then the rest of the file they came from."""
+class _Pipe(io.RawIOBase):
+    """Bytes already read, then the rest of the pipe they came from."""
 
-    def __init__(self, head: bytes, rest: io.FileIO, size_bytes: int | None) -> None:
+    def __init__(self, head: bytes, rest: io.FileIO) -> None:
         self._head = head
         self._rest = rest
-        self._size_bytes = size_bytes
 
     def readable(self) -> bool:
         return True
@@ -152,31 +150,26 @@ class _Prefixed(io.RawIOBase):
             data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
         else:
             data = _read(self._rest, len(buffer))
-            if not data and self._size_bytes is not None and self._rest.tell() < self._size_bytes:
-                raise OSError(errno.EIO, "the file became shorter while it was read")
         buffer[: len(data)] = data
         return len(data)
 
 
-class _BoundedRows(io.RawIOBase):
-    """Passes bytes on, and refuses a row without an end before it fills the memory."""
+class _File(io.RawIOBase):
+    """A file's bytes, with a position of its own, whoever else reads the file."""
 
-    def __init__(self, source: io.RawIOBase, progress: Callable[[], int]) -> None:
-        self._source = source
-        self._progress = progress
-        self._finished = progress()
-        self._row_bytes = 0
+    def __init__(self, file: io.FileIO, begin: int, size_bytes: int) -> None:
+        self._file = file
+        self._position = begin
+        self._size_bytes = size_bytes
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        count = self._source.readinto(buffer)
-        if (finished := self._progress()) != self._finished:
-            self._finished, self._row_bytes = finished, 0
-        self._row_bytes += count or 0
-        if self._row_bytes > MAX_ROW_BYTES:
-            raise RowTooLongError
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._file.fileno(), [buffer], self._position)
+        if not count and self._position < self._size_bytes:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        self._position += count
         return count
 
 
@@ -213,10 +206,10 @@ class _StrictStreams(io.RawIOBase):
             if self._stream.eof:
                 rest = self._stream.unused_data
                 while not (data := rest.lstrip(b"\0")):
-                    if not (rest := self._source.read1(_CHUNK_BYTES)):
+                    if not (rest := self._source.read1(CHUNK_BYTES)):
                         return 0
                 self._stream = self._new()
-            elif self._stream.needs_input and not (data := self._source.read1(_CHUNK_BYTES)):
+            elif self._stream.needs_input and not (data := self._source.read1(CHUNK_BYTES)):
                 raise EOFError("the compressed data ends in the middle of a stream")
             try:
                 decompressed = self._stream.decompress(data, max_length=len(buffer))

@@ -20,6 +20,7 @@ from importer.threads import Worker
 
 _REMEMBERED_SECONDS = 120.0
 _DONE = "batch, first_row, last_row, digest, report_start, report_end, report_crc"
+_END = "input_bytes, input_lines, input_digest"
 
 
 class Journal:
@@ -84,10 +85,11 @@ class Journal:
         statements: list[tuple[str, Sequence[Any]]] = []
         for each in batches:
             values = [getattr(each, name) for name in _DONE.split(", ")]
+            values += (each.end.offset, each.end.lines, each.end.digest) if each.end else (None, None, None)
             values += [each.outcomes.get(outcome, 0) for outcome in Outcome]
             marks = ", ".join("?" * len(values))
             statements += [
-                (f"INSERT INTO done ({_DONE}, {', '.join(Outcome)}) VALUES ({marks})", values),  # noqa: S608
+                (f"INSERT INTO done ({_DONE}, {_END}, {', '.join(Outcome)}) VALUES ({marks})", values),  # noqa: S608
                 ("DELETE FROM intent WHERE batch = ?", (each.batch,)),
                 ("DELETE FROM progress WHERE batch = ?", (each.batch,)),
             ]

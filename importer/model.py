@@ -95,6 +95,14 @@ class ContactResult(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     duplicate_of: int | None = None  # the row of this batch that has the same sid
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A place in the input, and proof of all that comes before it."""
+
+    offset: int  # in bytes, decompressed
+    lines: int
+    digest: bytes  # SHA-256 of those bytes
+
+
 class Batch(msgspec.Struct, frozen=True, dict=True):
     """A stretch of the input: contacts for one request, and the rows among them that are not sent.
 
@@ -108,6 +116,7 @@ class Batch(msgspec.Struct, frozen=True, dict=True):
     rows: Sequence[int]
     sids: Sequence[str]
     unsent: Sequence[ContactResult] = ()
+    end: Place | None = None  # where its last row ends, as far as that can be told
 
     @cached_property
     def digest(self) -> bytes:

@@ -6,21 +6,22 @@ Knows nothing of sids but that a header may name their column.
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from importer.errors import ImporterError, InputError, SettingsError
 from importer.header import find_delimiter
-from importer.inputs import DAMAGED_STREAM_ERRORS, MAX_ROW_BYTES, Input, RowTooLongError
+from importer.inputs import DAMAGED_STREAM_ERRORS, Input
+from importer.lines import MAX_ROW_BYTES, Lines, RowTooLongError, UndecodableError
+from importer.model import Place
 
 MAX_CELL_CHARACTERS = 1024 * 1024
 _MAX_HEADER_LINES = 50
-_MAX_ROWS_AT_ONCE = 32
+_MAX_ROWS_AT_ONCE = 128
 _MAX_CELLS_AT_ONCE = 2048
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_READ_ERRORS = (UnicodeError, RowTooLongError, csv.Error, OSError, *DAMAGED_STREAM_ERRORS)
+_READ_ERRORS = (UndecodableError, UnicodeError, RowTooLongError, csv.Error, OSError, *DAMAGED_STREAM_ERRORS)
 
 
 class Records:
@@ -41,26 +42,27 @@ class Records:
         self.name = source.name
         self.has_mark = False  # a byte order mark stood before the first record
         self.line = 0  # the line of the input up to which it was read in whole records, from 1
+        self._source = source
         self._encoding = encoding
         self._taken: list[list[str]] = []  # by the call of take() that is under way
         self._put_back: list[list[str]] = []
         self._text_lines: list[str] = []  # of the record that was read last
+        self._keeps_text = keep_text
         csv.field_size_limit(MAX_CELL_CHARACTERS)
         try:
-            text = io.TextIOWrapper(source.stream(self._progress), encoding=encoding, newline="")
+            self._lines = Lines(source.stream(), encoding, self._progress)
         except (LookupError, ValueError):
             raise SettingsError(f"input.encoding: Python knows no text encoding {encoding!r}.") from None
         try:
-            beginning = self._first_lines(text)
+            beginning = self._first_lines(self._lines)
             self.delimiter = delimiter or find_delimiter(beginning, column)
         except _READ_ERRORS as error:
-            raise self._complaint(error, self.line) from error
+            raise self._complaint(error) from error
         if not beginning:
             raise InputError(f"{self.name}: the input has only blank lines; expected rows of contact sids.")
-        self.line -= len(beginning)
-        self._lines_before = self.line
-        lines: Iterator[str] = chain(beginning, text)
-        self._reader = csv.reader(self._kept(lines) if keep_text else lines, delimiter=self.delimiter, strict=True)
+        self._lines.put_back(beginning)
+        self.line = self._lines.count
+        self._reader = self._new_reader()
         self._at_once = 1
         self.first = self.take(1)[0]
         if not keep_text:
@@ -96,17 +98,58 @@ class Records:
             except _READ_ERRORS as error:
                 # What was read before the error is still in `records`: it tells the line of the bad one.
                 self.line += sum(map(_count_lines, records))
-                raise self._complaint(error, self._lines_before + self._reader.line_num) from error
+                raise self._complaint(error) from error
             self._taken = []
-            self.line = self._lines_before + self._reader.line_num
+            self.line = self._lines.count
             filled = [record for record in records if record]
             if filled or not records:
                 return filled
 
+    def cells(self, count: int, position: int) -> Sequence[str | None]:
+        """Read the next `count` records or fewer, of each the cell at `position`, without blanks around it.
+
+        None stands for a record that has no such cell. Raises InputError where the input cannot be read on.
+        """
+        if not self._put_back:
+            try:
+                plain = self._lines.plain(min(count, _MAX_ROWS_AT_ONCE))
+            except _READ_ERRORS as error:
+                raise self._complaint(error) from error
+            if plain:
+                self.line = self._lines.count
+                return plain_cells(plain, self.delimiter, position)
+        return [record[position].strip() if position < len(record) else None for record in self.take(count)]
+
+    def place(self) -> Place | None:
+        """Tell how far in the input the records that were read reach; None where that cannot be told in bytes."""
+        return self._lines.place()
+
+    def skip(self, place: Place) -> bool:
+        """Go on after a place of an earlier reading, if all before it is byte for byte as it was; else stay here.
+
+        Raises InputError where the input cannot be read.
+        """
+        if not self._source.is_rewindable:
+            return False
+        try:
+            lines = Lines.after(place, self._source.stream(), self._encoding, self._progress)
+        except _READ_ERRORS as error:
+            raise self._complaint(error) from error
+        if lines is None:
+            return False
+        self._lines, self._put_back = lines, []
+        self.line = lines.count
+        self._reader = self._new_reader()
+        return True
+
     def _progress(self) -> int:
         return self.line + len(self._taken)
 
-    def _first_lines(self, text: io.TextIOWrapper) -> list[str]:
+    def _new_reader(self) -> Iterator[list[str]]:
+        lines = self._kept(self._lines) if self._keeps_text else self._lines
+        return csv.reader(lines, delimiter=self.delimiter, strict=True)
+
+    def _first_lines(self, text: Lines) -> list[str]:
         """Read the lines of the first record, without the blank ones before it and without a byte order mark.
 
         More than its lines if it has a stray quote.
@@ -123,22 +166,18 @@ class Records:
                     break
         return lines
 
-    def _kept(self, lines: Iterator[str]) -> Iterator[str]:
+    def _kept(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
             self._text_lines.append(line)
             yield line
 
-    def _complaint(self, error: Exception, last: int) -> ImporterError:
-        """Say for people why no further record can be read; `last` is the last line that could be read."""
-        begin = self.line + 1
+    def _complaint(self, error: Exception) -> ImporterError:
+        """Say for people why no further record can be read."""
+        begin, last = self.line + 1, self._lines.count
         match error:
-            case UnicodeDecodeError():
-                before = error.object[: error.start].decode(error.encoding, "replace")
-                where = f"line {last + 1 + len(_LINE_END.findall(before))}"
-                byte = f"0x{error.object[error.start]:02x}"
-                what = f"the byte {byte} is not {self._encoding}. Set input.encoding to what the file has."
-            case UnicodeError():
-                where, what = f"line {last + 1}", f"{error}. Set input.encoding to what the file has."
+            case UndecodableError() | UnicodeError():
+                where = f"line {last + 1}"
+                what = f"{error}. Set input.encoding to what the file has."
             case RowTooLongError():
                 where = f"line {begin}"
                 what = f"the row that begins here is longer than {MAX_ROW_BYTES:,} bytes. Is this a CSV file?"
@@ -151,6 +190,14 @@ class Records:
                 where = f"after line {last}"
                 what = f"the compressed data is damaged or cut short ({error}). Get the file again."
         return InputError(f"{self.name}, {where}: {what}")
+
+
+def plain_cells(lines: Sequence[str], delimiter: str, position: int) -> Sequence[str | None]:
+    """Give the cell at `position` of each line, where each is a record in which nothing is quoted."""
+    return [
+        cells[position].strip() if len(cells := line.split(delimiter, position + 1)) > position else None
+        for line in lines
+    ]
 
 
 def _count_lines(record: list[str]) -> int:

@@ -115,7 +115,7 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callabl
         history = stack.enter_context(closing(History(job.directory / STATE)))
         disk = Worker("recovery")
         stack.callback(disk.close)
-        tasks = Replay(job.source, history.done(), history.unfinished(), partial(changed_row, job.directory / REPORT))
+        tasks = Replay(job.source, history, partial(changed_row, job.directory / REPORT))
         async with shutdown.ending():
             try:
                 past = await disk.call(recover, job.directory, job.identity, history)

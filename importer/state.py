@@ -15,10 +15,10 @@ from urllib.parse import quote
 import msgspec
 
 from importer.errors import ImporterError, IncompleteError, RunDirectoryError, disk_error
-from importer.model import Outcome
+from importer.model import Outcome, Place
 
 APPLICATION_ID = 0x696D7074
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -47,6 +47,9 @@ CREATE TABLE done (
     first_row INTEGER NOT NULL,
     last_row INTEGER NOT NULL,
     digest BLOB NOT NULL,                  -- of the batch as it was cut from the input
+    input_bytes INTEGER,                   -- where it ends in the input, and the digest of all up to there
+    input_lines INTEGER,
+    input_digest BLOB,
     report_start INTEGER NOT NULL,         -- its lines' place in the report, in bytes
     report_end INTEGER NOT NULL,
     report_crc INTEGER NOT NULL,           -- of the report up to report_end
@@ -82,6 +85,7 @@ class DoneBatch(msgspec.Struct, frozen=True):
     report_end: int
     report_crc: int
     outcomes: dict[Outcome, int]
+    end: Place | None = None  # in the input
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import threading
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from itertools import count
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -17,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from importer.errors import ImporterError, InputError
-from importer.inputs import DAMAGED_STREAM_ERRORS, MAX_ROW_BYTES, Input, RowTooLongError
+from importer.inputs import DAMAGED_STREAM_ERRORS, Input
 from importer.source import CsvSource
 from tests.builders import (
     COMPRESSIONS,
@@ -32,13 +29,8 @@ compressions = pytest.mark.parametrize("compress", COMPRESSIONS.values(), ids=CO
 LARGE = Random(1).randbytes(300_000)  # more than every buffer on the way, and it does not shrink
 
 
-def steadily() -> Callable[[], int]:
-    """Progress of a reader that finishes rows all the time."""
-    return count().__next__
-
-
 def content(source: Input) -> bytes:
-    return source.stream(steadily()).read()
+    return source.stream().read()
 
 
 @compressions
@@ -302,42 +294,6 @@ def test_taking_the_identity_loses_nothing_of_a_pipe() -> None:
     assert read == LARGE
 
 
-@contextmanager
-def _zeros() -> Iterator[Input]:
-    with closing(Input("/dev/zero")) as source:
-        yield source
-
-
-@contextmanager
-def _bomb() -> Iterator[Input]:
-    with opened(gzip.compress(bytes(50_000_000), 1)) as source:
-        yield source
-
-
-@pytest.mark.parametrize("endless", [_zeros, _bomb], ids=["device", "compressed"])
-def test_a_row_without_an_end_is_refused_early(endless: Callable[[], AbstractContextManager[Input]]) -> None:
-    """A reader that finishes no row is given MAX_ROW_BYTES at most, in bounded memory."""
-    taken: list[int] = []
-    with endless() as source:
-        stream = source.stream(lambda: 0)
-        tracemalloc.start()
-        with pytest.raises(RowTooLongError):
-            taken.extend(len(piece) for piece in iter(lambda: stream.read1(8192), b""))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-
-    assert MAX_ROW_BYTES - 8192 < sum(taken) <= MAX_ROW_BYTES
-    assert peak < 2_000_000
-
-
-def test_rows_may_go_on_for_ever() -> None:
-    """A reader that finishes rows is never refused, however much it reads."""
-    with opened(bytes(5 * MAX_ROW_BYTES)) as source:
-        read = content(source)
-
-    assert len(read) == 5 * MAX_ROW_BYTES
-
-
 @pytest.mark.parametrize("size", [10, 70_000, 1_000_000, 20_000_000])
 @pytest.mark.parametrize("place", [0.0, 0.31, 0.5, 0.77, 1.0])
 def test_changed_byte_of_a_small_file_changes_its_identity(tmp_path: Path, size: int, place: float) -> None:
@@ -362,7 +318,7 @@ def test_file_that_becomes_shorter_is_no_early_end(tmp_path: Path) -> None:
     path.write_bytes(b"contact_sid\n" * 100_000)
 
     with closing(Input(str(path))) as source:
-        stream = source.stream(iter(range(10**9)).__next__)
+        stream = source.stream()
         stream.read(10_000)
         os.truncate(path, 200_000)
         with pytest.raises(OSError, match="became shorter"):

@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from importer.errors import ImporterError, InputError, SettingsError
-from importer.inputs import MAX_ROW_BYTES, Input
+from importer.inputs import Input
+from importer.lines import MAX_ROW_BYTES
 from importer.records import MAX_CELL_CHARACTERS, Records
 from tests.builders import COMPRESSIONS, bare, error_of, opened, sid, standard_input
 

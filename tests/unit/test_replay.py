@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from importer.errors import InputError
 from importer.history import Unfinished
-from importer.model import Batch, Outcome
+from importer.model import Batch, Outcome, Place
 from importer.replay import Replay, Task
 from importer.state import DoneBatch
 from tests.unit.runs import one_row, sid
@@ -16,15 +18,49 @@ from tests.unit.runs import one_row, sid
 
 def done(batch: Batch) -> DoneBatch:
     counts = dict.fromkeys(Outcome, 0)
-    return DoneBatch(batch.number, batch.first_row, batch.last_row, batch.digest, 0, 0, 0, counts)
+    return DoneBatch(batch.number, batch.first_row, batch.last_row, batch.digest, 0, 0, 0, counts, batch.end)
+
+
+class Cut:
+    """An input, cut into these batches."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = list(batches)
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.batches[self.skipped :]
+
+    def skip(self, batch: int, _: int, end: Place) -> bool:
+        if self.batches[batch - 1].end != end:
+            return False
+        self.skipped = batch
+        return True
+
+
+class Run(NamedTuple):
+    """What became of batches."""
+
+    finished: list[DoneBatch]
+    left: dict[int, Unfinished]
+
+    def unfinished(self) -> dict[int, Unfinished]:
+        return self.left
+
+    def done(self, *, after: int = -1) -> Iterator[DoneBatch]:
+        return (each for each in self.finished if each.batch > after)
+
+    def done_from_the_beginning(self) -> DoneBatch | None:
+        unbroken = [each for number, each in enumerate(self.finished, 1) if each.batch == number]
+        return unbroken[-1] if unbroken else None
 
 
 def replayed(
     batches: Sequence[Batch], past: Sequence[Batch] = (), unfinished: dict[int, Unfinished] | None = None
 ) -> Iterator[Task]:
     """Replay these batches against that past; the row that is said to differ is the batch's first one."""
-    finished = iter([done(batch) for batch in past])
-    return iter(Replay(batches, finished, unfinished or {}, lambda batch, _: batch.first_row))
+    run = Run([done(batch) for batch in past], unfinished or {})
+    return iter(Replay(Cut(batches), run, lambda batch, _: batch.first_row))
 
 
 BATCHES = [one_row(number) for number in range(1, 7)]
@@ -42,6 +78,17 @@ def test_finished_batches_are_skipped(numbers: list[int]) -> None:
     past = [BATCHES[number - 1] for number in numbers]
 
     assert [batch for batch in BATCHES if batch not in past] == [task.batch for task in replayed(BATCHES, past)]
+
+
+@pytest.mark.parametrize("is_unchanged", [True, False])
+def test_what_was_finished_from_the_beginning_is_skipped_at_once(is_unchanged: bool) -> None:
+    """The input is not cut as far as it is byte for byte what it was; if it is not, it is compared by batches."""
+    past = [msgspec.structs.replace(batch, end=Place(batch.number, 1, b"")) for batch in BATCHES]
+    now = past if is_unchanged else BATCHES
+    cut, run = Cut(now), Run([done(past[number]) for number in (0, 1, 2, 4)], {})
+
+    assert [task.batch.number for task in Replay(cut, run, lambda batch, _: batch.first_row)] == [4, 6]
+    assert cut.skipped == (3 if is_unchanged else 0)
 
 
 def test_unfinished_batches_come_with_what_is_known_of_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
@@ -271,22 +272,21 @@ def test_a_first_batch_without_a_sid_stops(data: str, options: dict[str, Any], e
 
 
 @pytest.mark.parametrize(
-    ("bad", "said", "batches_before"),
+    ("bad", "said"),
     [
-        pytest.param(b'"never closed\n', ", lines 1002 to 1003: a quote in the row", 10, id="unclosed quote"),
-        pytest.param(b'"a"b\n', ", line 1002: not valid CSV", 10, id="stray text"),
-        # It hides what is read in one piece with it, up to 8192 bytes.
-        pytest.param(b"\xff\n", ", line 1002: the byte 0xff", 8, id="wrong byte"),
+        pytest.param(b'"never closed\n', ", lines 1002 to 1003: a quote in the row", id="unclosed quote"),
+        pytest.param(b'"a"b\n', ", line 1002: not valid CSV", id="stray text"),
+        pytest.param(b"\xff\n", ", line 1002: the byte 0xff", id="wrong byte"),
     ],
 )
-def test_batches_before_an_error_are_given(bad: bytes, said: str, batches_before: int) -> None:
+def test_batches_before_an_error_are_given(bad: bytes, said: str) -> None:
     """What stands before the place from where the input cannot be read on is still cut into batches."""
     data = f"contact_sid\n{bare(*range(1000))}".encode() + bad + b"x\n"
     before: list[Batch] = []
     with opened(data) as source, pytest.raises(InputError) as caught:
         before.extend(CsvSource(source, **(SOURCE_DEFAULTS | {"batch_size": 100})))
 
-    assert [(number * 100 + 1, number * 100 + 100) for number in range(batches_before)] == [
+    assert [(number * 100 + 1, number * 100 + 100) for number in range(10)] == [
         (batch.first_row, batch.last_row) for batch in before
     ]
     assert said in str(caught.value)
@@ -311,3 +311,42 @@ def test_column_is_named(data: str, column: str, name: str) -> None:
     """Messages name the column by number, and by name where it has one."""
     with opened(data) as source:
         assert name == CsvSource(source, **(SOURCE_DEFAULTS | {"column": column})).column
+
+
+@pytest.mark.parametrize("compress", [bytes, *COMPRESSIONS.values()], ids=["plain", *COMPRESSIONS])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_reading_goes_on_after_any_batch(compress: Callable[[bytes], bytes], encoding: str) -> None:
+    """Where the input up to a batch's end is what it was, the batches after it are cut as if all had been."""
+    rows = "".join(f'"Renée, {number}\r\n",{sid(number)},\u20ac\r\n\r\n' for number in range(40))
+    with opened(compress(f"name,contact_sid,more\r\n{rows}".encode(encoding))) as source:
+        options = SOURCE_DEFAULTS | {"batch_size": 3, "encoding": encoding}
+        batches = list(CsvSource(source, **options))
+        for number, batch in enumerate(batches, 1):
+            again = CsvSource(source, **options)
+            assert batch.end is not None
+            assert again.skip(batch.number, batch.last_row, batch.end)
+            assert batches[number:] == list(again)
+
+
+def test_only_what_is_unchanged_is_skipped() -> None:
+    """If a byte is another one, or the bytes cannot be read twice, all is read as if nothing had been asked."""
+    data = f"contact_sid\n{bare(*range(30))}".encode()
+    with opened(data) as source:
+        batches = list(CsvSource(source, **(SOURCE_DEFAULTS | {"batch_size": 10})))
+    end = batches[1].end
+    assert end is not None
+    for at in (0, 15, end.offset - 1):
+        with opened(data[:at] + b"X" + data[at + 1 :]) as source:
+            other, fresh = (CsvSource(source, **(SOURCE_DEFAULTS | {"batch_size": 10, "column": 1})) for _ in range(2))
+            assert not other.skip(2, 20, end)
+            assert list(fresh) == list(other)
+    with piped(data) as source:
+        pipe = CsvSource(source, **(SOURCE_DEFAULTS | {"batch_size": 10}))
+        assert not pipe.skip(2, 20, end)
+        assert batches == list(pipe)
+
+
+def test_no_place_is_told_where_bytes_do_not_tell_it() -> None:
+    """An encoding whose bytes mean other things in other places is read from the beginning every time."""
+    with opened(f"contact_sid\n{bare(1, 2)}".encode("utf-16")) as source:
+        assert [batch.end for batch in CsvSource(source, **(SOURCE_DEFAULTS | {"encoding": "utf-16"}))] == [None]
