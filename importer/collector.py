@@ -77,7 +77,7 @@ class Collector:
 
     async def record(self, results: Sequence[BatchResult]) -> None:
         """Append the lines of some batches in one write, and count them. Raises IncompleteError if the disk refuses."""
-        chunks = [self._encode(result) for result in results]
+        chunks = [encode(lines_of(result, self._mask)) for result in results]
         try:
             await self._report.append(b"".join(chunks))
             await self._report.sync()
@@ -122,12 +122,6 @@ class Collector:
         self._tally.seconds = self._clock() - self._began
         return summarise(self._tally, complete=complete, exit_code=exit_code, error=error, **self._run)
 
-    def _encode(self, result: BatchResult) -> bytes:
-        lines = encode(lines_of(result))
-        if any(verdict.error is not None for verdict in result.verdicts):
-            return self._mask(lines.decode()).encode()
-        return lines
-
     def _done(self, result: BatchResult, chunk: bytes) -> DoneBatch:
         start, self._end = self._end, self._end + len(chunk)
         self._checksum = zlib.crc32(chunk, self._checksum)
@@ -141,4 +135,5 @@ class Collector:
             report_end=self._end,
             report_crc=self._checksum,
             outcomes=count_outcomes(result),
+            end=batch.end,
         )

@@ -32,9 +32,9 @@ class Delivery:
         known = _decoded(task) if task.known else Known([None] * count, [0] * count)
         self.verdicts = known.verdicts
         self.attempts = known.attempts
-        self.open: list[int] = [
-            index for index, verdict in enumerate(self.verdicts) if verdict is None or verdict.ask_again
-        ]
+        self.open: Sequence[int] = range(count)
+        if task.known:
+            self.open = [each for each in self.open if (old := self.verdicts[each]) is None or old.ask_again]
         self.in_doubt = task.in_doubt
         if task.in_doubt:  # the request that nobody knows of counts as an attempt
             self.record(self.open, [IN_DOUBT] * len(self.open))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, overload
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, overload
 
 import msgspec
 
@@ -17,7 +17,7 @@ class Item(msgspec.Struct, frozen=True):
     code: int | None = None
     status: str | None = None
     error: ApiError | None = None
-    list_sid: str | None = None
+    list_sid: str | None = None  # only of an item without a code; nothing depends on that of others
 
 
 class Items(Sequence[Item]):
@@ -38,9 +38,6 @@ class Items(Sequence[Item]):
                 and item.data.sid == sid
                 and item.status == "success"
                 and item.error_data is None
-                and item.data.Sid is None
-                and item.sid is None
-                and item.Sid is None
             )
         ]
 
@@ -95,18 +92,18 @@ class _ErrorData(msgspec.Struct, gc=False):
 
 class _Data(msgspec.Struct, gc=False):
     sid: str | None = None
-    Sid: str | None = None
-    list_id: str | None = None
+    Sid: None = None
 
 
 class _Item(msgspec.Struct, gc=False):
-    code: _Code | None = None
-    status: str | None = None
+    """An item as documented, and no member that is not looked at: to decode them is the largest part of all work."""
+
+    code: _Code
     error_data: _ErrorData | None = None
+    status: Literal["success", "ok", "failure", "failed", "fail", "error"] | None = None  # costs no string of its own
     data: _Data | None = None
-    sid: str | None = None
-    Sid: str | None = None
-    list_id: str | None = None
+    sid: None = None
+    Sid: None = None
 
 
 class _Envelope(msgspec.Struct):
@@ -122,8 +119,8 @@ _UNREADABLE = Item()
 def read_envelope(body: bytes) -> Envelope:
     """Decode an answer's body.
 
-    An envelope of the documented types is decoded in one go; any other is read piece by piece, so that one odd
-    item does not cost the proof of the others. Raises UnreadableError where it is no envelope at all.
+    An envelope all of whose items are of the documented shape is decoded in one go; any other is read piece by piece,
+    so that one odd item does not cost the proof of the others. Raises UnreadableError where it is no envelope at all.
     """
     try:
         envelope = _decoder.decode(body)
@@ -161,44 +158,39 @@ def _read_piecemeal(body: bytes) -> Envelope:
 
 
 def _item(raw: _Item) -> Item:
-    data = raw.data
-    named = {raw.sid, raw.Sid} | ({data.sid, data.Sid} if data else set())
     error = raw.error_data
     return Item(
-        tuple({key for sid in named if sid and (key := sid.strip().lower())}),
+        _distinct([raw.data.sid] if raw.data else []),
         raw.code,
         raw.status,
         ApiError(error.code, error.message, error.description) if error else None,
-        (data.list_id if data else None) or raw.list_id,
     )
 
 
 def _lenient_item(raw: Any) -> Item | None:
-    """Read an item whose members may be of the wrong types; None for what is no item."""
+    """Read an item of any shape; None for what is no item."""
     if not isinstance(raw, dict):
         return None
-    data = raw.get("data")
-    error = raw.get("error_data")
-    members = {
-        "code": _number(raw.get("code")),
-        "status": _text(raw.get("status")),
-        "error_data": {
-            "code": _number(error.get("code")),
-            "message": _text(error.get("message")),
-            "description": _text(error.get("description")),
-        }
-        if isinstance(error, dict)
-        else ({"description": _text(error)} if error else None),
-        "data": _names(data) if isinstance(data, dict) else None,
-        **_names(raw),
-    }
-    return _item(msgspec.convert(members, _Item))
+    data = raw["data"] if isinstance(raw.get("data"), dict) else {}
+    code = _number(raw.get("code"))
+    return Item(
+        # A sid of an odd type is still a claim: it must not pass for an item that names none.
+        _distinct(str(sid) for each in (raw, data) for key in ("sid", "Sid") if (sid := each.get(key))),
+        code,
+        _text(raw.get("status")),
+        _lenient_error(raw.get("error_data")),
+        (_text(data.get("list_id")) or _text(raw.get("list_id"))) if code is None else None,
+    )
 
 
-def _names(raw: dict[str, Any]) -> dict[str, str | None]:
-    # A sid of an odd type is still a claim: it must not pass for an item that names none.
-    sids = {key: str(raw[key]) if raw.get(key) else None for key in ("sid", "Sid")}
-    return {**sids, "list_id": _text(raw.get("list_id"))}
+def _lenient_error(raw: Any) -> ApiError | None:
+    if isinstance(raw, dict):
+        return ApiError(_number(raw.get("code")), _text(raw.get("message")), _text(raw.get("description")))
+    return ApiError(description=_text(raw)) if raw else None
+
+
+def _distinct(sids: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple({key for sid in sids if sid and (key := sid.strip().lower())})
 
 
 def _lenient(raw: Any, kind: type[Metadata]) -> Metadata | None:
@@ -208,6 +200,8 @@ def _lenient(raw: Any, kind: type[Metadata]) -> Metadata | None:
 
 
 def _number(raw: Any) -> int | None:
+    if isinstance(raw, float) and raw.is_integer():  # as in JSON: 200.0 is 200
+        raw = int(raw)
     if isinstance(raw, str) and raw.strip().isascii() and raw.strip().isdigit() and len(raw) < 7:
         raw = int(raw)
     return raw if type(raw) is int and 0 <= raw <= 10**6 else None

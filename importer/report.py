@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -13,27 +15,63 @@ import aiofiles.os
 import msgspec
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from importer.model import BatchResult, ContactResult, Outcome
+from importer.model import ApiError, BatchResult, ContactResult, Outcome
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ContactResult)
 _fsync = aiofiles.os.wrap(os.fsync)
 
 
-def lines_of(result: BatchResult) -> list[ContactResult]:
-    """Give a line for each row of the batch, in the input's order."""
+class CommonLine(msgspec.Struct, frozen=True, gc=False):
+    """A ContactResult of which all but row and sid is JSON already: most contacts of a batch have it in common."""
+
+    row: int
+    contact_sid: str
+    outcome: msgspec.Raw  # and all that follows it
+
+
+def lines_of(result: BatchResult, mask: Callable[[str], str] = str) -> list[CommonLine | ContactResult]:
+    """Give a line for each row of the batch, in the input's order; `mask` takes secrets out of the API's words."""
     batch = result.batch
-    lines = [
-        ContactResult(row, sid, verdict.outcome, batch.number, attempts, verdict.code, verdict.error, verdict.reason)
-        for row, sid, verdict, attempts in zip(batch.rows, batch.sids, result.verdicts, result.attempts, strict=True)
-    ]
+    assert len(batch.rows) == len(batch.sids) == len(result.verdicts) == len(result.attempts)  # noqa: S101
+    lines: list[CommonLine | ContactResult] = []
+    if batch.sids:  # a quote within the sid is escaped, so that it cannot hold the key that is looked for
+        _, _, common = _encoder.encode(_line_of(result, 0, mask)).partition(b'"outcome":')
+        lines += map(CommonLine, batch.rows, batch.sids, repeat(msgspec.Raw(common.removesuffix(b"}"))))
+    for position in {*_others(result.verdicts), *_others(result.attempts)}:
+        lines[position] = _line_of(result, position, mask)
     if batch.unsent:
         lines += batch.unsent
-        lines.sort(key=lambda line: line.row)
+        lines.sort(key=attrgetter("row"))
     return lines
 
 
-def encode(lines: Sequence[ContactResult]) -> bytes:
+def _line_of(result: BatchResult, position: int, mask: Callable[[str], str]) -> ContactResult:
+    batch, verdict = result.batch, result.verdicts[position]
+    if (error := verdict.error) is not None:
+        words = [text and mask(text) for text in (error.message, error.description)]
+        error = ApiError(error.code, *words)
+    return ContactResult(
+        batch.rows[position],
+        batch.sids[position],
+        verdict.outcome,
+        batch.number,
+        result.attempts[position],
+        verdict.code,
+        error,
+        verdict.reason,
+    )
+
+
+def _others(values: Sequence[object]) -> list[int]:
+    """Positions of all values but those that are as the first; mostly there are none, which is told at a glance."""
+    first = values[0] if values else None
+    if values.count(first) == len(values):
+        return []
+    return [position for position, value in enumerate(values) if value is not first]
+
+
+def encode(lines: Sequence[CommonLine | ContactResult]) -> bytes:
     """Give the lines as they stand in the report, each with its line end."""
     return _encoder.encode_lines(lines)
 
@@ -50,7 +88,9 @@ def read_lines(path: Path, start: int, end: int) -> list[ContactResult]:
 
 def count_outcomes(result: BatchResult) -> dict[Outcome, int]:
     """Count the batch's rows by what became of them."""
-    counts = Counter(verdict.outcome for verdict in result.verdicts)
+    verdicts, others = result.verdicts, _others(result.verdicts)
+    counts = Counter({verdicts[0].outcome: len(verdicts) - len(others)} if verdicts else {})
+    counts.update(verdicts[position].outcome for position in others)
     counts.update(line.outcome for line in result.batch.unsent)
     return counts
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from importer.answers import Answer, Answered, Lost, Refused, Throttled, interpret
 from importer.envelope import Item, Metadata
 from importer.model import ApiError, Reason
-from tests.unit.fakes import LIST, encode, failure, success
+from tests.unit.fakes import encode, failure, success
 
 ERROR = ApiError(1002, "Invalid parameter", "so it is")
 HTML = b"<html><body>Bad things</body></html>"
 TWO = encode([success("aa"), failure(400)], metadata={"total": 2, "success": 1, "failed": 1})
-ITEMS = (Item(("aa",), 200, "success", None, LIST), Item((), 400, "failure", ERROR))
+ITEMS = (Item(("aa",), 200, "success"), Item((), 400, "failure", ERROR))
 ANSWERED = Answered(list(ITEMS), Metadata(2, 1, 1))
 
 

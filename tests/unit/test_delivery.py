@@ -22,7 +22,7 @@ def test_new_batch_is_open() -> None:
     """Every contact is, and none has an attempt."""
     delivery = Delivery(Task(batch_of(3)))
 
-    assert delivery.open == [0, 1, 2]
+    assert list(delivery.open) == [0, 1, 2]
     assert not any(map(delivery.may_be_added, delivery.open))
     assert not delivery.in_doubt
 

@@ -47,7 +47,7 @@ def test_documented_answer_is_read() -> None:
     """The documented answer says what its documentation says."""
     envelope = read_envelope(DOCUMENTED)
 
-    assert [Item((SID,), 200, "success", None, LIST)] == list(envelope.items or ())
+    assert [Item((SID,), 200, "success")] == list(envelope.items or ())
     assert Metadata(total=1, success=1, failed=0) == envelope.metadata
     assert envelope.http_code == 207
     assert envelope.unreadable_items == 0
@@ -75,7 +75,7 @@ def test_lone_item_needs_no_list() -> None:
     """A response that is one item which names its contact is a list of one."""
     envelope = read_envelope(encode(success(SID)))
 
-    assert [Item((SID,), 200, "success", None, LIST)] == list(envelope.items or ())
+    assert [Item((SID,), 200, "success")] == list(envelope.items or ())
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,9 @@ def test_lone_item_needs_no_list() -> None:
         ({"code": -5}, Item()),
         ({"code": 10**30}, Item()),
         ({"code": 200.5}, Item()),
+        ({"code": 200.0, "Sid": SID}, Item((SID,), 200)),
+        ({"code": 200, "status": "Done"}, Item((), 200, "Done")),
+        ({"code": 200, "sid": SID, "list_id": LIST}, Item((SID,), 200)),
         ({"status": 200}, Item()),
         ({"code": 400, "error_data": "no"}, Item((), 400, None, ApiError(description="no"))),
         ({"code": 400, "error_data": {"code": "1002"}}, Item((), 400, None, ApiError(1002))),
@@ -130,7 +133,7 @@ def test_what_is_no_item_is_counted(odd: object) -> None:
     """What is no object stands as an empty item, is counted, and costs no other item its proof."""
     envelope = read_envelope(encode([success(SID), odd]))
 
-    assert [Item((SID,), 200, "success", None, LIST), Item()] == list(envelope.items or ())
+    assert [Item((SID,), 200, "success"), Item()] == list(envelope.items or ())
     assert envelope.unreadable_items == 1
 
 
