@@ -15,8 +15,9 @@ from importer.rate import RateLimits
 
 
 class FromServer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whatever has an HTTP answer behind it, perhaps: what that said of the API's limit of requests."""
+    """Whatever has an HTTP answer behind it, perhaps: its status, and what it said of the API's limit of requests."""
 
+    http_status: int | None = None
     limits: RateLimits = RateLimits()
 
 

@@ -5,7 +5,9 @@ Knows nothing of what an answer means, but for a 429: that request is made again
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -14,7 +16,7 @@ from importer.answers import Answer, Lost, NotSent, Throttled
 from importer.errors import IncompleteError
 from importer.exotel import Api
 from importer.health import Health
-from importer.model import Batch, Tally, Wait
+from importer.model import Attempt, Batch, Tally, Wait
 from importer.places import Places
 from importer.quota import Quota, Start
 from importer.retry import RetryPolicy
@@ -54,8 +56,12 @@ class Channel:
         shutdown: Shutdown,
         tally: Tally,
         journal: IntentWriter,
+        *,
+        observe: Callable[[Attempt], None] = lambda _: None,
+        clock: Callable[[], float] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Compose the parts, which others may look at too."""
+        """Compose the parts, which others may look at too. `observe` is told of every request that ended."""
         self._api = api
         self._quota = quota
         self._health = health
@@ -64,6 +70,9 @@ class Channel:
         self._shutdown = shutdown
         self._tally = tally
         self._journal = journal
+        self._observe = observe
+        self._clock = clock or asyncio.get_running_loop().time
+        self._wall_clock = wall_clock
         self._log = structlog.get_logger()
 
     async def request(self, batch: Batch, sids: Sequence[str]) -> tuple[int, int, Answer]:
@@ -74,12 +83,13 @@ class Channel:
         the run ends before the answer is there.
         """
         while True:
+            began = self._clock()
             async with self._shutdown.waiting():
                 is_probe = await self._health.wait_turn()
             carried = 1 if is_probe and self._policy.on_unknown == "hold" else len(sids)
             try:
                 intent, start = await self._start(batch, is_probe=is_probe)
-                answer = await self._send(sids[:carried])
+                answer = await self._send(sids[:carried], waited_seconds=self._clock() - began)
                 self._watch_health(answer)
             except _OutageBegunError:
                 continue
@@ -120,13 +130,17 @@ class Channel:
             raise
         return intent, start
 
-    async def _send(self, sids: Sequence[str]) -> Answer:
+    async def _send(self, sids: Sequence[str], *, waited_seconds: float) -> Answer:
+        at, began, status = self._wall_clock(), self._clock(), None
         async with self._shutdown.in_flight():
             self._tally.in_flight += 1
             try:
-                return await self._api.add_contacts(sids)
+                answer = await self._api.add_contacts(sids)
+                status = None if isinstance(answer, NotSent) else answer.http_status
             finally:
                 self._tally.in_flight -= 1
+                self._observe(Attempt(at, self._clock() - began, waited_seconds, len(sids), status))
+        return answer
 
     def _watch_health(self, answer: Answer) -> None:
         """Tell whether the API is there, before the next one has its turn to probe."""

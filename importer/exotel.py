@@ -100,7 +100,7 @@ class Exotel:
             )
         answer = interpret(response.status, retry_after_seconds(response.headers), body or b"", len(sids))
         limits = read_limits(response.headers)
-        return msgspec.structs.replace(answer, limits=limits) if limits != RateLimits() else answer
+        return msgspec.structs.replace(answer, http_status=response.status, limits=limits)
 
 
 class _Reference(msgspec.Struct, gc=False):

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from importer.model import ExitCode, Outcome, Place, Tally
+from importer.model import Attempt, ExitCode, Outcome, Place, Tally
 from importer.state import DoneBatch, Identity, explained, open_for_reading
 
 _PAGE = 512
 _COLUMNS = (
-    "batch, first_row, last_row, digest, report_start, report_end, report_crc, input_bytes, input_lines, input_digest, "
-    + ", ".join(Outcome)
+    "batch, at, first_row, last_row, digest, report_start, report_end, report_crc, input_bytes, input_lines, "
+    "input_digest, " + ", ".join(Outcome)
 )
 
 
@@ -79,6 +79,16 @@ class History:
         tally.rows = sum(outcomes)
         return tally
 
+    def attempts(self) -> Iterator[Attempt]:
+        """Yield the requests so far, in the order in which they ended; those under way at a death are not known."""
+        last = 0
+        columns = "rowid, at, seconds, waited_seconds, contacts, status"
+        query = f"SELECT {columns} FROM attempt WHERE rowid > ? ORDER BY rowid LIMIT {_PAGE}"  # noqa: S608
+        while page := self._all(query, last):
+            for _, *values in page:
+                yield Attempt(*values)
+            last = page[-1][0]
+
     def recent_starts(self) -> list[float]:
         """Give the times of the requests of the last minutes, in seconds of the wall clock, in their order."""
         return [at for (at,) in self._all("SELECT at FROM start ORDER BY at")]
@@ -115,6 +125,7 @@ class History:
 
 def _done_batch(
     batch: int,
+    at: float,
     first: int,
     last: int,
     digest: bytes,
@@ -130,4 +141,4 @@ def _done_batch(
     if input_bytes is not None and input_lines is not None and input_digest is not None:
         place = Place(input_bytes, input_lines, input_digest)
     counts = dict(zip(Outcome, outcomes, strict=True))
-    return DoneBatch(batch, first, last, digest, start, end, crc, counts, place)
+    return DoneBatch(batch, first, last, digest, start, end, crc, counts, place, at)

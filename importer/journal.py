@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from importer.model import Batch, ExitCode, Outcome, Tally
+from importer.errors import ImporterError
+from importer.model import Attempt, Batch, ExitCode, Outcome, Tally
 from importer.state import DoneBatch, Identity, explained, open_for_writing
 from importer.threads import Worker
 
 _REMEMBERED_SECONDS = 120.0
 _DONE = "batch, first_row, last_row, digest, report_start, report_end, report_crc"
 _END = "input_bytes, input_lines, input_digest"
+_ATTEMPT = "at, seconds, waited_seconds, contacts, status"
 
 
 class Journal:
@@ -45,6 +48,9 @@ class Journal:
         if self._next_commit is not None:
             await asyncio.wait([self._next_commit])
         async with self._one_at_a_time:
+            if self._pending:  # what nobody waits for
+                with suppress(ImporterError):
+                    await self._worker.call(self._execute, self._pending)
             await self._worker.call(self._db.close)
             self._worker.close()
 
@@ -83,17 +89,24 @@ class Journal:
     async def finish(self, batches: Iterable[DoneBatch], tally: Tally) -> None:
         """Say that batches are done. Their lines must be on the disk: the journal never claims what may be lost."""
         statements: list[tuple[str, Sequence[Any]]] = []
+        now = self._wall_clock()
         for each in batches:
-            values = [getattr(each, name) for name in _DONE.split(", ")]
+            values: list[Any] = [now]
+            values += [getattr(each, name) for name in _DONE.split(", ")]
             values += (each.end.offset, each.end.lines, each.end.digest) if each.end else (None, None, None)
             values += [each.outcomes.get(outcome, 0) for outcome in Outcome]
             marks = ", ".join("?" * len(values))
             statements += [
-                (f"INSERT INTO done ({_DONE}, {_END}, {', '.join(Outcome)}) VALUES ({marks})", values),  # noqa: S608
+                (f"INSERT INTO done (at, {_DONE}, {_END}, {', '.join(Outcome)}) VALUES ({marks})", values),  # noqa: S608
                 ("DELETE FROM intent WHERE batch = ?", (each.batch,)),
                 ("DELETE FROM progress WHERE batch = ?", (each.batch,)),
             ]
         await self._write_counts(tally, *statements)
+
+    def observe(self, attempt: Attempt) -> None:
+        """Remember a request, with whatever is committed next: nothing hangs on it."""
+        values = [getattr(attempt, name) for name in _ATTEMPT.split(", ")]
+        self._pending.append((f"INSERT INTO attempt ({_ATTEMPT}) VALUES (?, ?, ?, ?, ?)", values))  # noqa: S608
 
     async def complete(self, exit_code: ExitCode, tally: Tally) -> None:
         """Say that every row of the input is in the report."""

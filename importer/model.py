@@ -150,6 +150,16 @@ class BatchResult(msgspec.Struct, frozen=True):
     refusal: str = ""  # the API's words, if it refused the batch as a whole and parts of it were sent
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """One request, for those who watch a run or look back on it."""
+
+    at: float  # when it left, in seconds of the wall clock
+    seconds: float  # until its answer, or until there was none to wait for
+    waited_seconds: float  # before it left: for the quota, after a 429, for an outage to end
+    contacts: int
+    status: int | None  # of HTTP; None: no answer
+
+
 class Wait(StrEnum):
     """Why no request leaves at the moment; the first of these that holds is the one to show."""
 

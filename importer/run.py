@@ -22,7 +22,7 @@ from importer.history import History
 from importer.inputs import Input
 from importer.journal import Journal
 from importer.logs import MASK, Masker
-from importer.model import Tally
+from importer.model import Attempt, Tally
 from importer.pipeline import Pipeline
 from importer.places import FIRST_PLACES, Places
 from importer.quota import Quota, on_this_clock
@@ -101,11 +101,18 @@ class Ended(msgspec.Struct, frozen=True):
     was_complete: bool = False  # before it was asked for: nothing was sent
 
 
-async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callable[[], float] = time.time) -> Ended:
+async def run(
+    job: Job,
+    tally: Tally,
+    shutdown: Shutdown,
+    *,
+    watch: Callable[[Attempt], None] = lambda _: None,
+    wall_clock: Callable[[], float] = time.time,
+) -> Ended:
     """Run the job to its end, and leave report, summary and journal in its directory.
 
-    `shutdown` ends it early. Whatever the run comes to is in the summary: its exit code, and the error if it ended
-    early. Raises ImporterError if it could not begin.
+    `shutdown` ends it early; `watch` is told of every request that ended. Whatever the run comes to is in the summary:
+    its exit code, and the error if it ended early. Raises ImporterError if it could not begin.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(DirectoryLock(job.directory))
@@ -150,7 +157,12 @@ async def run(job: Job, tally: Tally, shutdown: Shutdown, *, wall_clock: Callabl
         api = await stack.enter_async_context(_connect(job))
         now = asyncio.get_running_loop().time()
         starts = on_this_clock(history.recent_starts(), wall_now=wall_clock(), now=now)
-        sender, places = _sending(job, api, journal, tally, shutdown, starts)
+
+        def observe(attempt: Attempt) -> None:
+            journal.observe(attempt)
+            watch(attempt)
+
+        sender, places = _sending(job, api, journal, tally, shutdown, starts, observe)
         pipeline = Pipeline(tasks, sender, collector, shutdown, places)
         return Ended(await _finished(pipeline.run(), collector, tally))
 
@@ -161,7 +173,13 @@ def _find_change(tasks: Replay) -> None:
 
 
 def _sending(
-    job: Job, api: Exotel, journal: Journal, tally: Tally, shutdown: Shutdown, starts: Sequence[float]
+    job: Job,
+    api: Exotel,
+    journal: Journal,
+    tally: Tally,
+    shutdown: Shutdown,
+    starts: Sequence[float],
+    observe: Callable[[Attempt], None],
 ) -> tuple[Sender, Places]:
     """Compose all that is between a batch and the API."""
     delivery = job.settings.delivery
@@ -172,7 +190,8 @@ def _sending(
         places = Places(delivery.concurrency)
     rate = FoundRate() if delivery.requests_per_minute == "auto" else FixedRate(delivery.requests_per_minute)
     health = Health(tally, initial_wait_seconds=policy.initial_wait_seconds, max_wait_seconds=policy.max_wait_seconds)
-    channel = Channel(api, Quota(rate, starts=starts), health, places, policy, shutdown, tally, journal)
+    quota = Quota(rate, starts=starts)
+    channel = Channel(api, quota, health, places, policy, shutdown, tally, journal, observe=observe)
     return Sender(channel, health, policy, shutdown, tally, journal, list_sid=job.identity.list_sid), places
 
 

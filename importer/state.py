@@ -42,8 +42,16 @@ CREATE TABLE progress (                    -- what is known of the contacts of b
     digest BLOB NOT NULL,                  -- of the batch as it was cut from the input
     known BLOB NOT NULL
 ) STRICT;
+CREATE TABLE attempt (                     -- all requests, to look back on
+    at REAL NOT NULL,                      -- when it left, in seconds of the wall clock
+    seconds REAL NOT NULL,                 -- until its answer
+    waited_seconds REAL NOT NULL,          -- before it left
+    contacts INTEGER NOT NULL,
+    status INTEGER                         -- of HTTP; NULL: no answer
+) STRICT;
 CREATE TABLE done (
     batch INTEGER PRIMARY KEY,
+    at REAL NOT NULL,                      -- seconds of the wall clock
     first_row INTEGER NOT NULL,
     last_row INTEGER NOT NULL,
     digest BLOB NOT NULL,                  -- of the batch as it was cut from the input
@@ -86,6 +94,7 @@ class DoneBatch(msgspec.Struct, frozen=True):
     report_crc: int
     outcomes: dict[Outcome, int]
     end: Place | None = None  # in the input
+    at: float = 0.0  # seconds of the wall clock; the journal sets it
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from importer.answers import Answer, Answered
 from importer.channel import Channel
 from importer.envelope import Item
 from importer.health import Health
-from importer.model import Batch, BatchResult, Outcome, Tally
+from importer.model import Attempt, Batch, BatchResult, Outcome, Tally
 from importer.places import Places
 from importer.quota import Quota
 from importer.rate import FixedRate
@@ -140,8 +140,18 @@ class Rig:
             self.tally, initial_wait_seconds=policy.initial_wait_seconds, max_wait_seconds=policy.max_wait_seconds
         )
         self.places = Places(64)
+        self.attempts: list[Attempt] = []
         self.channel = Channel(
-            api, self.quota, self.health, self.places, policy, self.shutdown, self.tally, self.journal
+            api,
+            self.quota,
+            self.health,
+            self.places,
+            policy,
+            self.shutdown,
+            self.tally,
+            self.journal,
+            observe=self.attempts.append,
+            wall_clock=lambda: 1000.0,
         )
         self.sender = Sender(self.channel, self.health, policy, self.shutdown, self.tally, self.journal, list_sid=LIST)
 

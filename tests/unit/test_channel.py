@@ -12,7 +12,7 @@ import pytest
 from importer.answers import Answer, Lost, NotSent, Refused, Throttled
 from importer.errors import IncompleteError
 from importer.health import FAILURES_OF_AN_OUTAGE
-from importer.model import Batch, Reason, Tally
+from importer.model import Attempt, Batch, Reason, Tally
 from importer.rate import RateLimits
 from importer.shutdown import StoppedError
 from tests.unit.fakes import FakeApi, FakeJournal, Rig, all_added, batch_of, policy_of, sids_of
@@ -223,3 +223,13 @@ async def test_request_that_is_stopped_before_it_leaves_is_withdrawn() -> None:
 
     assert rig.journal.written == [("intend", 1), ("withdraw", 1)]
     assert rig.api.requests == []
+
+
+@in_virtual_time
+async def test_every_request_is_observed() -> None:
+    """With what it waited for before it left, how long it took, and the status, if it had an answer."""
+    rig = Rig(FakeApi(Throttled(7.0, http_status=429), UNREACHED))
+
+    await ask(rig, 3)
+
+    assert rig.attempts == [Attempt(1000.0, 0.0, 0.0, 3, 429), Attempt(1000.0, 0.0, 7.0, 3, None)]

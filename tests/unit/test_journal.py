@@ -17,7 +17,7 @@ import pytest
 from importer.errors import ImporterError, IncompleteError, RunDirectoryError
 from importer.history import History, Unfinished
 from importer.journal import Journal
-from importer.model import Anomaly, ExitCode, Outcome, Tally
+from importer.model import Anomaly, Attempt, ExitCode, Outcome, Tally
 from importer.state import APPLICATION_ID, SCHEMA_VERSION
 from importer.threads import Worker
 from tests.unit.runs import IDENTITY, done_of, one_row
@@ -289,3 +289,15 @@ async def test_birth_may_be_interrupted(path: Path, begin: Callable[[Path], None
     await Journal(path).close()
 
     assert unfinished(path) == {}
+
+
+async def test_requests_are_remembered_in_the_order_in_which_they_ended(path: Path) -> None:
+    """They are written with what comes next, or at the end, and nobody waits for them."""
+    attempts = [Attempt(1.5, 0.25, 2.0, 5000, 207), Attempt(1.0, 30.0, 0.0, 1, None)]
+    journal = Journal(path)
+    for attempt in attempts:
+        journal.observe(attempt)
+    await journal.close()
+
+    with closing(History(path)) as history:
+        assert attempts == list(history.attempts())
