@@ -76,14 +76,16 @@ class Collector:
         self._log = structlog.get_logger()
 
     async def record(self, results: Sequence[BatchResult]) -> None:
-        """Append the lines of some batches in one write, and count them. Raises IncompleteError if the disk refuses."""
-        chunks = [encode(lines_of(result, self._mask)) for result in results]
+        """Append the lines of some batches, and count them. Raises IncompleteError if the disk refuses."""
+        done = []
         try:
-            await self._report.append(b"".join(chunks))
+            for result in results:  # one after the other: the memory holds the lines of a single batch
+                lines = encode(lines_of(result, self._mask))
+                await self._report.append(lines)
+                done.append(self._done(result, lines))
             await self._report.sync()
         except OSError as error:
             raise disk_error(error, self._summary_path.parent) from error
-        done = [self._done(result, chunk) for result, chunk in zip(results, chunks, strict=True)]
         self._tally.seconds = self._clock() - self._began
         # Only now: the journal must never claim lines that the disk may lose.
         await self._journal.finish(done, self._tally)
@@ -122,9 +124,9 @@ class Collector:
         self._tally.seconds = self._clock() - self._began
         return summarise(self._tally, complete=complete, exit_code=exit_code, error=error, **self._run)
 
-    def _done(self, result: BatchResult, chunk: bytes) -> DoneBatch:
-        start, self._end = self._end, self._end + len(chunk)
-        self._checksum = zlib.crc32(chunk, self._checksum)
+    def _done(self, result: BatchResult, lines: bytes) -> DoneBatch:
+        start, self._end = self._end, self._end + len(lines)
+        self._checksum = zlib.crc32(lines, self._checksum)
         batch = result.batch
         return DoneBatch(
             batch=batch.number,

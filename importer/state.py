@@ -19,6 +19,7 @@ from importer.model import Outcome, Place
 
 APPLICATION_ID = 0x696D7074
 SCHEMA_VERSION = 2
+_CACHE_KIB = 256  # rather than SQLite's 2,000: rows are appended, and the memory must not grow with the run
 
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -112,6 +113,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
                 _check(db, path)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if is_new:
                 db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
     return db
