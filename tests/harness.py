@@ -1,7 +1,8 @@
-"""The installed command and a sandbox, each in a process of its own; and inputs for them."""
+"""The installed command in a process of its own, or in this one; a sandbox beside it; and inputs for them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -11,13 +12,21 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
+from unittest.mock import patch
 
-from importer.sandbox import DEFAULT_LIST, Scenario, Standing
+import pytest
+import structlog
+
+from importer.cli import main
+from importer.sandbox import DEFAULT_LIST, Sandbox, Scenario, Standing
 
 IMPORTER = [sys.executable, "-W", "error", "-m", "importer"]
 LIST = DEFAULT_LIST
@@ -35,15 +44,30 @@ def environment(**more: str) -> dict[str, str]:
     return kept | _CREDENTIALS | {"PYTHONUNBUFFERED": "1"} | more
 
 
-def importer(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None, **more: Any) -> Finished:
-    """Run the command to its end."""
-    options: dict[str, Any] = more if "input" in more else {"stdin": subprocess.DEVNULL} | more
-    command = [*IMPORTER, *map(str, arguments)]
-    return Finished(
-        subprocess.run(
-            command, cwd=cwd, env=dict(env or environment()), capture_output=True, timeout=100, check=False, **options
-        )
-    )
+def importer(*arguments: object, cwd: Path, under: Sequence[str] = (), **more: Any) -> Finished:
+    """Run the command to its end, in a process of its own. `under` is a program that starts it."""
+    options: dict[str, Any] = {"env": environment()} | ({} if "input" in more else {"stdin": subprocess.DEVNULL}) | more
+    command = [*under, *IMPORTER, *map(str, arguments)]
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, timeout=100, check=False, **options)
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+def importer_here(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> Finished:
+    """Run the command to its end in this process: where neither signals nor pipes nor limits are at stake."""
+    out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, env or environment(), clear=True))
+        stack.enter_context(patch.object(sys, "argv", ["importer", *map(str, arguments)]))
+        stack.enter_context(chdir(cwd))
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        stack.callback(structlog.reset_defaults)
+        for number, handler in handlers.items():
+            stack.callback(signal.signal, number, handler)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Finished(ended.value.code, *(stream.buffer.getvalue() for stream in (out, err)))
 
 
 def start(*arguments: object, cwd: Path, **more: Any) -> subprocess.Popen[bytes]:
@@ -56,11 +80,11 @@ def start(*arguments: object, cwd: Path, **more: Any) -> subprocess.Popen[bytes]
 class Finished:
     """What a command left on its outputs, and its exit code."""
 
-    def __init__(self, process: subprocess.CompletedProcess[bytes]) -> None:
-        self.code = process.returncode
-        self.raw = process.stdout
-        self.out = process.stdout.decode()
-        self.err = process.stderr.decode()
+    def __init__(self, code: object, out: bytes, err: bytes) -> None:
+        self.code = code
+        self.raw = out
+        self.out = out.decode()
+        self.err = err.decode()
 
 
 class Running:
@@ -78,6 +102,11 @@ class Running:
     @property
     def is_over(self) -> bool:
         return self._process.poll() is not None
+
+    @property
+    def out(self) -> str:
+        """What stands on standard output so far."""
+        return _content(self._out).decode()
 
     @property
     def err(self) -> str:
@@ -111,7 +140,7 @@ class Running:
     def finish(self, timeout_seconds: float = 60) -> Finished:
         """Wait for the command's end."""
         code = self._process.wait(timeout_seconds)
-        return Finished(subprocess.CompletedProcess(self._process.args, code, _content(self._out), _content(self._err)))
+        return Finished(code, _content(self._out), _content(self._err))
 
 
 @contextmanager
@@ -145,8 +174,8 @@ def _content(file: IO[bytes]) -> bytes:
     return os.pread(file.fileno(), 1 << 30, 0)
 
 
-class SandboxProcess:
-    """A sandbox in another process."""
+class ServedSandbox:
+    """A sandbox that a thread of this process serves. What it knows is asked for over HTTP, as by anyone."""
 
     def __init__(self, url: str, scenario: Scenario) -> None:
         self.url = url
@@ -170,20 +199,25 @@ class SandboxProcess:
 
 
 @contextmanager
-def sandbox_process(folder: Path, scenario: str = "") -> Iterator[SandboxProcess]:
-    """Serve a sandbox as the command does, with a scenario in YAML."""
-    path = folder / "scenario.yaml"
-    path.write_text(scenario)
-    process = start("sandbox", "--port", "0", "--scenario", path, cwd=folder, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    try:
-        url = process.stdout.readline().decode().strip()
-        assert url.startswith("http"), "the sandbox did not start"
-        yield SandboxProcess(url, Scenario.from_text(scenario))
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-        process.stdout.close()
+def serving(scenario: str = "") -> Iterator[ServedSandbox]:
+    """Serve a sandbox with a scenario in YAML."""
+    sandbox = Sandbox(Scenario.from_text(scenario))
+    begun: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with sandbox.serve() as url:
+            begun.set_result((url, partial(asyncio.get_running_loop().call_soon_threadsafe, over.set)))
+            await over.wait()
+
+    with ThreadPoolExecutor(1, "sandbox") as thread:
+        served = thread.submit(asyncio.run, serve())
+        url, end = begun.result(timeout=10)
+        try:
+            yield ServedSandbox(url, sandbox.scenario)
+        finally:
+            end()
+            served.result()
 
 
 def sids_of(count: int, seed: int = 1) -> list[str]:
@@ -210,7 +244,7 @@ def summary_of(directory: Path) -> dict[str, Any]:
     return summary
 
 
-def assert_tells_the_truth(directory: Path, sandbox: SandboxProcess, sids: list[str]) -> None:
+def assert_tells_the_truth(directory: Path, sandbox: ServedSandbox, sids: list[str]) -> None:
     """Assert that each row stands in the report once, and that the report says of each what truly happened."""
     lines = report_of(directory)
     added = set(sandbox.added())

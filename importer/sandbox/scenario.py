@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from importer.sandbox.sections import Api, Latency, LedgerSettings, Limit
 DEFAULT_LIST = "5a4d0b0c5a4d0b0c5a4d0b0c5a4d0b0c"
 """The one list that exists unless a scenario names others."""
 
+_BUNDLED = Path(__file__).with_name("scenarios")
 _T = TypeVar("_T")
 _MATCH_KEYS = frozenset(Match.__struct_fields__)
 
@@ -48,8 +48,8 @@ class Scenario:
         name = str(source)
         path = Path(source)
         if not path.is_file() and name in bundled_scenarios():
-            packaged = resources.files("importer.sandbox") / "scenarios" / f"{name}.yaml"
-            return Scenario.from_text(packaged.read_text(encoding="utf-8"), origin=f"{name}.yaml")
+            path = _BUNDLED / f"{name}.yaml"
+            return Scenario.from_text(path.read_text(encoding="utf-8"), origin=path.name)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -76,8 +76,7 @@ class Scenario:
 
 def bundled_scenarios() -> tuple[str, ...]:
     """Return the names of the scenarios that come with the sandbox."""
-    folder = resources.files("importer.sandbox") / "scenarios"
-    return tuple(sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml")))
+    return tuple(sorted(path.stem for path in _BUNDLED.glob("*.yaml")))
 
 
 _SECTIONS: dict[str, Any] = {

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import re
 import shlex
+import signal
 import stat
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from importer import __version__
 from tests.harness import (
+    IMPORTER,
     LIST,
-    SandboxProcess,
+    ServedSandbox,
     assert_tells_the_truth,
     environment,
     importer,
+    importer_here,
     report_of,
-    sandbox_process,
+    running,
+    serving,
     sids_of,
     summary_of,
     write_csv,
 )
 
 
-def test_run_reports_every_row_truthfully(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_run_reports_every_row_truthfully(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """A run reports each row once, as it truly went, and says by its exit code that some are not in the list."""
     sids = sids_of(2_000)
     contacts = write_csv(tmp_path / "contacts.csv", sids)
@@ -47,10 +51,10 @@ def test_run_reports_every_row_truthfully(tmp_path: Path, sandbox: SandboxProces
 def test_all_in_the_list_exits_0(tmp_path: Path) -> None:
     """A run whose every row is added, already present or a duplicate exits with 0."""
     sids = sids_of(50)
-    with sandbox_process(tmp_path, "population: {member: 0.2}") as sandbox:
+    with serving("population: {member: 0.2}") as sandbox:
         contacts = write_csv(tmp_path / "contacts.csv", [*sids, sids[3].upper()])
 
-        ended = importer("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+        ended = importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
     assert ended.code == 0, ended.err
     last = report_of(tmp_path / "run")[-1]
@@ -58,7 +62,7 @@ def test_all_in_the_list_exits_0(tmp_path: Path) -> None:
     assert set(summary_of(tmp_path / "run")["outcomes"]) >= {"added", "already_present", "duplicate"}
 
 
-def test_standard_input_is_read(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_standard_input_is_read(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """`-` reads standard input, compressed too, and sids need no header there."""
     sids = sids_of(40)
 
@@ -70,36 +74,36 @@ def test_standard_input_is_read(tmp_path: Path, sandbox: SandboxProcess) -> None
     assert_tells_the_truth(tmp_path / "run", sandbox, sids)
 
 
-def test_default_directory_tells_inputs_and_lists_apart(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_default_directory_tells_inputs_and_lists_apart(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """Without --run-dir the run's directory is runs/<stem>-<8 hex digits>, another one for another content."""
     options = sandbox.run_options(tmp_path)
     del options[4:6]
     write_csv(tmp_path / "people.csv", sids_of(10))
-    importer("run", "people.csv", *options, cwd=tmp_path)
+    importer_here("run", "people.csv", *options, cwd=tmp_path)
     write_csv(tmp_path / "people.csv", sids_of(10, seed=2))
-    importer("run", "people.csv", *options, cwd=tmp_path)
+    importer_here("run", "people.csv", *options, cwd=tmp_path)
 
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert len(names) == 2
     assert all(re.fullmatch("people-[0-9a-f]{8}", name) for name in names)
 
 
-def test_files_are_private(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_files_are_private(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """The run directory is for its owner alone, and so is each file in it."""
     contacts = write_csv(tmp_path / "contacts.csv", sids_of(10))
-    importer("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+    importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").iterdir()} == {0o600}
 
 
-def test_no_output_holds_a_secret(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_no_output_holds_a_secret(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """Neither files nor screens nor errors of a run show the key, the token, or what HTTP makes of them."""
     contacts = write_csv(tmp_path / "contacts.csv", sids_of(10))
     options = [*sandbox.run_options(tmp_path / "run"), "--log-level", "debug"]
     secrets = {"EXOTEL_API_KEY": "a-very-secret-key", "EXOTEL_API_TOKEN": "a-very-secret-token"}
     refused = importer("run", contacts, *options, cwd=tmp_path, env=environment(**secrets))
-    accepted = importer("run", contacts, *options, cwd=tmp_path)
+    accepted = importer_here("run", contacts, *options, cwd=tmp_path)
 
     assert (refused.code, accepted.code) == (4, 1)
     written = b"".join(path.read_bytes() for path in (tmp_path / "run").iterdir())
@@ -121,10 +125,10 @@ def test_no_output_holds_a_secret(tmp_path: Path, sandbox: SandboxProcess) -> No
 )
 def test_refusals_stop_the_run(tmp_path: Path, scenario: str, options: list[str], said: str) -> None:
     """A refusal of credentials, address or list stops the run with exit 4, and one sentence says what to check."""
-    with sandbox_process(tmp_path, scenario) as sandbox:
+    with serving(scenario) as sandbox:
         contacts = write_csv(tmp_path / "contacts.csv", sids_of(1_000))
 
-        ended = importer(
+        ended = importer_here(
             "run", contacts, *sandbox.run_options(tmp_path / "run"), "--batch-size", 10, *options, cwd=tmp_path
         )
         requests = sandbox.ledger()["requests"]
@@ -137,14 +141,14 @@ def test_refusals_stop_the_run(tmp_path: Path, scenario: str, options: list[str]
     assert summary_of(tmp_path / "run")["exit_code"] == 4
 
 
-def test_input_error_in_the_middle_keeps_what_was_before(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_input_error_in_the_middle_keeps_what_was_before(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """An unclosed quote is one error with its line, exit 2; the batches before it are delivered and reported."""
     sids = sids_of(105)
     contacts = write_csv(tmp_path / "contacts.csv", sids)
     with contacts.open("a") as file:
         file.write('"never closed,' + sids[0] + "\n")
 
-    ended = importer("run", contacts, *sandbox.run_options(tmp_path / "run"), "--batch-size", 10, cwd=tmp_path)
+    ended = importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), "--batch-size", 10, cwd=tmp_path)
 
     assert ended.code == 2
     assert "line 107" in ended.err
@@ -180,7 +184,7 @@ def test_mistakes_of_a_user_get_one_sentence(tmp_path: Path, arguments: list[str
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "words.csv").write_text("contact_sid\nhello\nworld\n")
 
-    ended = importer(*arguments, cwd=tmp_path)
+    ended = importer_here(*arguments, cwd=tmp_path)
 
     assert ended.code == 2
     assert said in ended.err
@@ -193,7 +197,9 @@ def test_missing_credentials_are_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "contacts.csv", sids_of(3))
     bare = {key: value for key, value in environment().items() if not key.startswith("EXOTEL_")}
 
-    ended = importer("run", "contacts.csv", "--list", LIST, cwd=tmp_path, env=bare | {"IMPORTER_SECRETS_DIR": "none"})
+    ended = importer_here(
+        "run", "contacts.csv", "--list", LIST, cwd=tmp_path, env=bare | {"IMPORTER_SECRETS_DIR": "none"}
+    )
 
     assert ended.code == 2
     assert all(name in ended.err for name in ("EXOTEL_API_KEY", "EXOTEL_API_TOKEN", "EXOTEL_ACCOUNT_SID"))
@@ -205,7 +211,7 @@ def test_check_sends_nothing(tmp_path: Path) -> None:
     write_csv(tmp_path / "contacts.csv", [*sids, "", "hello", sids[-1]])
 
     shown = importer("check", "contacts.csv", "--list", LIST, "--batch-size", 400, cwd=tmp_path)
-    counted = importer("check", "contacts.csv", "--batch-size", 400, "--json", cwd=tmp_path)
+    counted = importer_here("check", "contacts.csv", "--batch-size", 400, "--json", cwd=tmp_path)
 
     assert (shown.code, counted.code) == (0, 0)
     assert "1,003" in shown.out
@@ -215,17 +221,17 @@ def test_check_sends_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_failed_rows_are_fed_back(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_failed_rows_are_fed_back(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """`failed` gives the rows not in the list with their own bytes, and what it writes is an input again."""
     sids = sids_of(500)
     rows = [f'"Name, {number}";{sid};=1+1' for number, sid in enumerate([*sids, "bad"], 1)]
     text = "\ufeffname;Contact_SID ;note\r\n" + "\r\n".join(rows) + "\r\n"
     (tmp_path / "contacts.csv").write_bytes(text.encode())
-    importer("run", "contacts.csv", *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+    importer_here("run", "contacts.csv", *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
     ended = importer("failed", tmp_path / "run", cwd=tmp_path)
-    importer("failed", tmp_path / "run", "-o", tmp_path / "again.csv", cwd=tmp_path)
-    again = importer("run", "again.csv", *sandbox.run_options(tmp_path / "run2"), cwd=tmp_path)
+    importer_here("failed", tmp_path / "run", "-o", tmp_path / "again.csv", cwd=tmp_path)
+    again = importer_here("run", "again.csv", *sandbox.run_options(tmp_path / "run2"), cwd=tmp_path)
 
     not_in_list = [line for line in report_of(tmp_path / "run") if line["outcome"] in {"rejected", "invalid"}]
     lines = ended.raw.decode().split("\r\n")
@@ -239,38 +245,38 @@ def test_failed_rows_are_fed_back(tmp_path: Path, sandbox: SandboxProcess) -> No
     ]
 
 
-def test_failed_of_a_headerless_input_gets_a_header(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_failed_of_a_headerless_input_gets_a_header(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """Bare sids come out with a header, so that a bad first row is no header when they are fed back."""
     sids = sids_of(200)
     (tmp_path / "sids.txt").write_text("\n".join([*sids, "bad"]))
-    importer("run", "sids.txt", *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+    importer_here("run", "sids.txt", *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
-    ended = importer("failed", tmp_path / "run", cwd=tmp_path)
+    importer_here("failed", tmp_path / "run", "-o", "failed.csv", cwd=tmp_path)
 
-    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    rows = list(csv.DictReader((tmp_path / "failed.csv").read_text().splitlines()))
     assert list(rows[0]) == ["contact_sid", "row", "outcome", "code", "reason"]
     assert rows[-1] == {"contact_sid": "bad", "row": "201", "outcome": "invalid", "code": "", "reason": "sid_malformed"}
 
 
-def test_failed_never_overwrites_the_input(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_failed_never_overwrites_the_input(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """`failed -o` refuses to write over the run's own input."""
     contacts = write_csv(tmp_path / "contacts.csv", sids_of(50))
-    importer("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+    importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
     before = contacts.read_bytes()
 
-    ended = importer("failed", tmp_path / "run", "-o", contacts, cwd=tmp_path)
+    ended = importer_here("failed", tmp_path / "run", "-o", contacts, cwd=tmp_path)
 
     assert ended.code == 2
     assert contacts.read_bytes() == before
 
 
-def test_status_speaks_to_people_and_machines(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_status_speaks_to_people_and_machines(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """`status` tells how a run stands, as a table or as the summary's keys in JSON."""
     contacts = write_csv(tmp_path / "contacts.csv", sids_of(50))
-    importer("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
+    importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
     shown = importer("status", tmp_path / "run", cwd=tmp_path)
-    told = importer("status", tmp_path / "run", "--json", cwd=tmp_path)
+    told = importer_here("status", tmp_path / "run", "--json", cwd=tmp_path)
 
     assert (shown.code, told.code) == (0, 0)
     assert "complete" in shown.out
@@ -283,10 +289,29 @@ def test_status_speaks_to_people_and_machines(tmp_path: Path, sandbox: SandboxPr
 def test_version_and_help(tmp_path: Path) -> None:
     """`--version` and every command's help come without ado."""
     version = importer("--version", cwd=tmp_path)
-    helps = [importer(command, "--help", cwd=tmp_path) for command in ("run", "check", "status", "verify", "failed")]
+    helps = [
+        importer_here(command, "--help", cwd=tmp_path) for command in ("run", "check", "status", "verify", "failed")
+    ]
 
     assert version.out == f"importer {__version__}\n"
     assert all(ended.code == 0 and "Usage" in ended.out for ended in helps)
+
+
+def test_sandbox_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    """`sandbox` prints its address on standard output, plays the scenario, and ends well when it is told to."""
+    (tmp_path / "scenario.yaml").write_text("account_sid: mine")
+    with running("sandbox", "--port", 0, "--scenario", "scenario.yaml", cwd=tmp_path) as process:
+        process.wait_for_word("Ctrl-C ends it")
+        url = process.out.strip()
+        with urllib.request.urlopen(f"{url}/_ledger") as answer:
+            ledger = json.load(answer)
+        process.send(signal.SIGTERM)
+        ended = process.finish()
+
+    assert ended.code == 0, ended.err
+    assert "EXOTEL_ACCOUNT_SID=mine" in ended.err
+    assert f"--base-url {url} --list {LIST}" in ended.err
+    assert ledger["requests"] == 0
 
 
 def test_demo_agrees_with_its_ledger(tmp_path: Path) -> None:
@@ -300,14 +325,13 @@ def test_demo_agrees_with_its_ledger(tmp_path: Path) -> None:
     assert all(importer(*shlex.split(command), cwd=tmp_path).code == 0 for command in proposed)
 
 
-def test_a_closed_pipe_is_no_traceback(tmp_path: Path, sandbox: SandboxProcess) -> None:
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path, sandbox: ServedSandbox) -> None:
     """`importer failed … | head -1` ends quietly."""
     contacts = write_csv(tmp_path / "contacts.csv", ["bad"] * 20_000 + sids_of(10))
-    importer("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
-    pipe = f"{shlex.join(['python3', '-m', 'importer'])} failed run | head -1"
+    importer_here("run", contacts, *sandbox.run_options(tmp_path / "run"), cwd=tmp_path)
 
     ended = subprocess.run(
-        ["bash", "-c", pipe.replace("python3", shlex.quote(__import__("sys").executable))],
+        ["bash", "-c", f"{shlex.join(IMPORTER)} failed run | head -1"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,

@@ -16,13 +16,13 @@ from importer.errors import RunDirectoryError
 from importer.history import History
 from tests.harness import (
     Running,
-    SandboxProcess,
+    ServedSandbox,
     assert_tells_the_truth,
     environment,
-    importer,
+    importer_here,
     report_of,
     running,
-    sandbox_process,
+    serving,
     sids_of,
     summary_of,
     write_csv,
@@ -60,7 +60,7 @@ class Killed:
     """A run of an input of its own, killed again and again. Remembers what was in doubt after each kill."""
 
     def __init__(
-        self, folder: Path, sandbox: SandboxProcess, seed: int, kills: int, *options: object, piped: bool = False
+        self, folder: Path, sandbox: ServedSandbox, seed: int, kills: int, *options: object, piped: bool = False
     ) -> None:
         """Make an input that cannot be finished before the last kill."""
         self._chance = random.Random(seed)
@@ -138,9 +138,9 @@ class Killed:
                 file.write(self._chance.choice([b'{"row":1,"contact_sid":"', b"\0" * 4096, b'{"row":1}\n']))
 
 
-def assert_keeps_the_promise(killed: Killed, sandbox: SandboxProcess) -> None:
+def assert_keeps_the_promise(killed: Killed, sandbox: ServedSandbox) -> None:
     """Assert that no row is lost or doubled, that the report tells the truth, and that `verify` believes it."""
-    verified = importer("verify", killed.directory, killed.input, cwd=killed.input.parent)
+    verified = importer_here("verify", killed.directory, killed.input, cwd=killed.input.parent)
     assert verified.code == 0, verified.out
     assert_tells_the_truth(killed.directory, sandbox, killed.sids)
     summary = summary_of(killed.directory)
@@ -149,7 +149,7 @@ def assert_keeps_the_promise(killed: Killed, sandbox: SandboxProcess) -> None:
     assert summary["resent_contacts"] <= killed.may_be_resent
 
 
-def assert_resends_only_what_was_in_flight(killed: Killed, sandbox: SandboxProcess) -> None:
+def assert_resends_only_what_was_in_flight(killed: Killed, sandbox: ServedSandbox) -> None:
     """Assert that, without faults, every contact sent again was in flight at a kill, and is counted."""
     ledger = sandbox.ledger()
     resent = summary_of(killed.directory)["resent_contacts"]
@@ -162,8 +162,8 @@ def assert_resends_only_what_was_in_flight(killed: Killed, sandbox: SandboxProce
 
 def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     """However often it is killed, every row is reported once, and only what was in flight is sent again."""
-    with sandbox_process(tmp_path, CALM) as sandbox:
-        killed = Killed(tmp_path, sandbox, seed=1, kills=9).go()
+    with serving(CALM) as sandbox:
+        killed = Killed(tmp_path, sandbox, seed=1, kills=6).go()
 
         assert_keeps_the_promise(killed, sandbox)
         assert_resends_only_what_was_in_flight(killed, sandbox)
@@ -171,25 +171,25 @@ def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 
 def test_kills_amid_faults(tmp_path: Path) -> None:
     """Kills among 503s, resets, missing items and items 429: the report still tells the truth of every row."""
-    with sandbox_process(tmp_path, ROUGH) as sandbox:
-        killed = Killed(tmp_path, sandbox, seed=2, kills=8).go()
+    with serving(ROUGH) as sandbox:
+        killed = Killed(tmp_path, sandbox, seed=2, kills=5).go()
 
         assert_keeps_the_promise(killed, sandbox)
 
 
 def test_kills_of_a_run_that_reads_standard_input(tmp_path: Path) -> None:
     """A run that is fed the same stream again goes on where it was killed."""
-    with sandbox_process(tmp_path, CALM) as sandbox:
-        killed = Killed(tmp_path, sandbox, seed=3, kills=4, piped=True).go()
+    with serving(CALM) as sandbox:
+        killed = Killed(tmp_path, sandbox, seed=3, kills=3, piped=True).go()
 
         assert_keeps_the_promise(killed, sandbox)
         assert_resends_only_what_was_in_flight(killed, sandbox)
 
 
-@pytest.mark.parametrize(("scenario", "seed", "kills"), [(CALM, 4, 5), (ROUGH, 5, 4)], ids=["calm", "rough"])
+@pytest.mark.parametrize(("scenario", "seed", "kills"), [(CALM, 4, 4), (ROUGH, 5, 3)], ids=["calm", "rough"])
 def test_hold_sends_nothing_twice(tmp_path: Path, scenario: str, seed: int, kills: int) -> None:
     """Under `hold` no contact is processed twice, whatever dies when; those in doubt are `unknown`, and no others."""
-    with sandbox_process(tmp_path, scenario) as sandbox:
+    with serving(scenario) as sandbox:
         killed = Killed(tmp_path, sandbox, seed, kills, "--on-unknown", "hold").go()
 
         assert_keeps_the_promise(killed, sandbox)
@@ -211,7 +211,7 @@ def test_five_hundred_kills(tmp_path: Path, seed: int) -> None:
     """Fifty kills for each of ten seeds, which take turns in being fault-free, rough, piped and held."""
     kind = ("calm", "rough", "piped", "held", "held and rough")[seed % 5]
     options: Sequence[object] = ("--on-unknown", "hold") if "held" in kind else ()
-    with sandbox_process(tmp_path, ROUGH if "rough" in kind else CALM) as sandbox:
+    with serving(ROUGH if "rough" in kind else CALM) as sandbox:
         killed = Killed(tmp_path, sandbox, seed, 50, *options, piped=kind == "piped").go()
 
         assert_keeps_the_promise(killed, sandbox)

@@ -19,13 +19,13 @@ from tests.harness import (
     UNTHROTTLED,
     Finished,
     Running,
-    SandboxProcess,
+    ServedSandbox,
     assert_tells_the_truth,
     environment,
-    importer,
+    importer_here,
     report_of,
     running,
-    sandbox_process,
+    serving,
     sids_of,
     summary_of,
     write_csv,
@@ -47,7 +47,7 @@ def contacts(tmp_path: Path, sids: list[str]) -> Path:
     return write_csv(tmp_path / "contacts.csv", sids)
 
 
-def command_for(sandbox: SandboxProcess, input_: object, directory: Path, *options: object) -> list[object]:
+def command_for(sandbox: ServedSandbox, input_: object, directory: Path, *options: object) -> list[object]:
     return ["run", input_, *sandbox.run_options(directory), "--batch-size", BATCH_SIZE, *options]
 
 
@@ -64,7 +64,7 @@ def resume(ended: Finished, folder: Path, *options: object, number: signal.Signa
     sentence = rf"^importer: Stopped by {number.name}; nothing is lost\. Go on with: importer (.+)$"
     said = re.search(sentence, ended.err, re.MULTILINE)
     assert said, ended.err
-    return importer(*shlex.split(said[1]), *options, cwd=folder)
+    return importer_here(*shlex.split(said[1]), *options, cwd=folder)
 
 
 def assert_stopped(directory: Path) -> None:
@@ -81,31 +81,31 @@ def assert_stopped(directory: Path) -> None:
 def test_signals_at_random_moments(tmp_path: Path) -> None:
     """Stopped again and again, a run sends nothing twice: what is in flight may finish, and is reported."""
     chance = random.Random(7)
-    sids = sids_of(3_000)
+    sids = sids_of(2_400)
     contacts = write_csv(tmp_path / "contacts.csv", sids)
     run = tmp_path / "run"
-    with sandbox_process(tmp_path, "latency: {median_seconds: 0.04, spread: 0.8}") as sandbox:
+    with serving("latency: {median_seconds: 0.04, spread: 0.8}") as sandbox:
         command = command_for(sandbox, contacts, run)
-        for number in [signal.SIGTERM, signal.SIGINT] * 2:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             with running(*command, cwd=tmp_path) as process:
                 process.wait_for(lambda: process.has_open(run / "lock"))
                 time.sleep(chance.uniform(0, 0.4))
                 ended = stop(process, number)
             assert ended.code == 5, ended.err
             assert f"Stopped by {number.name}" in ended.err
-        ended = importer(*command, cwd=tmp_path)
+        ended = importer_here(*command, cwd=tmp_path)
         ledger = sandbox.ledger()
 
         assert ended.code == 0, ended.err
         assert_tells_the_truth(run, sandbox, sids)
     assert ledger["contacts_sent"] == len(sids)
     assert summary_of(run)["resent_contacts"] == 0
-    assert importer("verify", run, contacts, cwd=tmp_path).code == 0
+    assert importer_here("verify", run, contacts, cwd=tmp_path).code == 0
 
 
 def test_stopped_while_waiting_for_the_quota(tmp_path: Path, sids: list[str], contacts: Path) -> None:
     """A run that may not send for a minute does not sit it out."""
-    with sandbox_process(tmp_path) as sandbox:
+    with serving() as sandbox:
         command = command_for(sandbox, contacts, tmp_path / "run", "--requests-per-minute", 1)
         with running(*command, cwd=tmp_path) as process:
             process.wait_for_word("batch_finished")
@@ -132,7 +132,7 @@ def test_stopped_while_the_api_has_it_wait(
     tmp_path: Path, sids: list[str], contacts: Path, fault: str, word: str
 ) -> None:
     """Neither a back-off nor a pause that the API asked for is sat out."""
-    with sandbox_process(tmp_path, f"faults: [{fault}]") as sandbox:
+    with serving(f"faults: [{fault}]") as sandbox:
         with running(*command_for(sandbox, contacts, tmp_path / "run", "--concurrency", 1), cwd=tmp_path) as process:
             process.wait_for_word(word)
             ended = stop(process, signal.SIGINT)
@@ -146,7 +146,7 @@ def test_stopped_while_the_api_has_it_wait(
 
 def test_what_is_in_flight_may_finish(tmp_path: Path, sids: list[str], contacts: Path) -> None:
     """A request that is answered within the grace is reported, and is not sent again."""
-    with sandbox_process(tmp_path, "faults: [{requests: [1], delay_seconds: 2}]") as sandbox:
+    with serving("faults: [{requests: [1], delay_seconds: 1}]") as sandbox:
         with running(*command_for(sandbox, contacts, tmp_path / "run", "--concurrency", 1), cwd=tmp_path) as process:
             process.wait_for(lambda: sandbox.ledger()["contacts_sent"])
             ended = stop(process)
@@ -160,7 +160,7 @@ def test_what_is_in_flight_may_finish(tmp_path: Path, sids: list[str], contacts:
 
 def test_grace_is_limited(tmp_path: Path, sids: list[str], contacts: Path) -> None:
     """A request that is not answered within the grace is given up: its contacts are in doubt, and counted as such."""
-    with sandbox_process(tmp_path, "faults: [{requests: [1], delay_seconds: 50}]") as sandbox:
+    with serving("faults: [{requests: [1], delay_seconds: 50}]") as sandbox:
         command = command_for(sandbox, contacts, tmp_path / "run", "--concurrency", 1)
         graced = environment(IMPORTER_RUN__SHUTDOWN_GRACE_SECONDS="0.5")
         with running(*command, cwd=tmp_path, env=graced) as process:
@@ -180,7 +180,7 @@ def test_stopped_while_standard_input_is_silent(tmp_path: Path, head: int) -> No
     """A pipe that neither brings anything nor ends holds up no stop; the same stream goes on."""
     sids = sids_of(max(head, 100))
     contacts = write_csv(tmp_path / "contacts.csv", sids)
-    with sandbox_process(tmp_path) as sandbox, _pipe(tmp_path) as (reading, writing):
+    with serving() as sandbox, _pipe(tmp_path) as (reading, writing):
         command = command_for(sandbox, "-", tmp_path / "run")
         with running(*command, cwd=tmp_path, stdin=reading) as process:
             if head:
@@ -220,7 +220,7 @@ def _sleeps_in_a_read(pid: int) -> bool:
 
 def test_stopped_during_recovery(tmp_path: Path, sids: list[str], contacts: Path) -> None:
     """A long look at what an earlier process left holds up no stop."""
-    with sandbox_process(tmp_path) as sandbox:
+    with serving() as sandbox:
         command = command_for(sandbox, contacts, tmp_path / "run", "--requests-per-minute", 1)
         with running(*command, cwd=tmp_path) as process:
             process.wait_for_word("batch_finished")
@@ -249,7 +249,7 @@ def _set_report_end(state: Path, end: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_second_signal_leaves_at_once(tmp_path: Path, sids: list[str], contacts: Path, number: signal.Signals) -> None:
     """A second signal waits for nothing, says so by its exit code, and still nothing is lost."""
-    with sandbox_process(tmp_path, "faults: [{requests: [2], delay_seconds: 50}]") as sandbox:
+    with serving("faults: [{requests: [2], delay_seconds: 50}]") as sandbox:
         with running(*command_for(sandbox, contacts, tmp_path / "run"), cwd=tmp_path) as process:
             process.wait_for(lambda: sandbox.ledger()["contacts_sent"] == len(sids))
             began = time.monotonic()
@@ -261,7 +261,7 @@ def test_second_signal_leaves_at_once(tmp_path: Path, sids: list[str], contacts:
         assert ended.code == 128 + number
         assert "Traceback" not in ended.err
 
-        resumed = importer(*command_for(sandbox, contacts, tmp_path / "run"), cwd=tmp_path)
+        resumed = importer_here(*command_for(sandbox, contacts, tmp_path / "run"), cwd=tmp_path)
 
         assert resumed.code == 0, resumed.err
         assert_tells_the_truth(tmp_path / "run", sandbox, sids)
@@ -271,13 +271,13 @@ def test_second_signal_leaves_at_once(tmp_path: Path, sids: list[str], contacts:
 
 def test_signal_to_a_complete_run(tmp_path: Path, contacts: Path) -> None:
     """A signal while a process finds out that all is done: whatever it says, the run stays complete."""
-    with sandbox_process(tmp_path) as sandbox:
+    with serving() as sandbox:
         command = command_for(sandbox, contacts, tmp_path / "run")
-        importer(*command, cwd=tmp_path)
+        importer_here(*command, cwd=tmp_path)
         with running(*command, cwd=tmp_path) as process:
             process.wait_for(lambda: process.has_open(tmp_path / "run" / "lock"))
             ended = stop(process)
-        again = importer(*command, cwd=tmp_path)
+        again = importer_here(*command, cwd=tmp_path)
 
     assert ended.code in {0, 5, -signal.SIGTERM}, ended.err
     assert again.code == 0

@@ -41,6 +41,7 @@ class Contacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input: so many contacts, of which some, evenly spread, are poisonous to the sandbox."""
 
     contacts: int
+    in_full: int | None = None  # so many under soak, if they are more
     poisoned: int = 0
 
 
@@ -84,6 +85,15 @@ class Play(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @staticmethod
     def load(path: Path) -> Play:
         return msgspec.convert(yaml.safe_load(path.read_text()), Play)
+
+    def in_full(self) -> Play:
+        """The same with all its contacts, every one of which is to be added."""
+        contacts = self.input.in_full or self.input.contacts
+        return msgspec.structs.replace(
+            self,
+            input=msgspec.structs.replace(self.input, contacts=contacts),
+            expect=msgspec.structs.replace(self.expect, outcomes={"added": contacts}),
+        )
 
 
 class WatchedLedger(Ledger):

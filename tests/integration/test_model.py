@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -13,10 +14,18 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
+import pytest
 import structlog
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from importer.collector import Collector
 from importer.history import History, Unfinished
@@ -133,6 +142,7 @@ class Model(msgspec.Struct, frozen=True):
         done = sorted(self.done, key=lambda row: row.batch)
         end = (len(self.report), zlib.crc32(self.report))
         checks = {
+            "intents": (self.intents, _intents_in(directory / STATE)),
             "unfinished": (self.unfinished, history.unfinished()),
             "done": (done, list(history.done())),
             "done in the report's order": (self.done, list(history.done(by_report=True))),
@@ -144,6 +154,12 @@ class Model(msgspec.Struct, frozen=True):
             "requests": (True, counts.requests >= self.requests),
         }
         return "".join(f"{name}: {must} {found}\n" for name, (must, found) in checks.items() if must != found)
+
+
+def _intents_in(state: Path) -> dict[int, int]:
+    """What nobody but the journal needs to know: whether a batch is in doubt because of one request or of two."""
+    with closing(sqlite3.connect(state)) as db:
+        return dict(db.execute("SELECT number, batch FROM intent"))
 
 
 def _without(values: dict[int, Any], *keys: int) -> dict[int, Any]:
@@ -158,7 +174,7 @@ class Life:
         """Begin as a run does."""
         life = cls()
         life.directory = directory
-        life.journal = Journal(directory / STATE)
+        life.journal = Journal(directory / STATE, wall_clock=lambda: 0.0)
         with closing(History(directory / STATE)) as history:
             past = recover(directory, IDENTITY, history)
             life.tally, end = history.tally(), history.report_end
@@ -346,5 +362,13 @@ def _subsets(deeds: Sequence[Deed]) -> Iterator[tuple[Deed, ...]]:
         yield from combinations(deeds, size)
 
 
+ORDERS = settings(derandomize=True, deadline=None, max_examples=20, stateful_step_count=15)
 TestJournalAndReport = JournalAndReport.TestCase
-TestJournalAndReport.settings = settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=15)
+TestJournalAndReport.settings = ORDERS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_journal_and_report_in_many_orders() -> None:
+    """The same with twenty times as many orders of events."""
+    run_state_machine_as_test(JournalAndReport, settings=settings(ORDERS, max_examples=400))

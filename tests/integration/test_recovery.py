@@ -40,6 +40,13 @@ LOG = "state.db-wal"
 STEPS = {"begin", "intend", "request", "withdraw", "note", "append", "sync", "finish", "complete", "summary"}
 
 
+@pytest.fixture(params=[4, pytest.param(1, marks=pytest.mark.soak)], ids="every {}th boundary".format)
+def step(request: pytest.FixtureRequest) -> int:
+    """How far apart the boundaries are that a test looks at: of those at which much the same is true, some will do."""
+    step: int = request.param
+    return step
+
+
 def sid(number: int) -> str:
     return f"abcdef{number:026x}"
 
@@ -99,7 +106,7 @@ def naming(*photos: Photo) -> Iterator[None]:
         raise
 
 
-@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("concurrency", [3, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("on_unknown", ["resend", "hold"])
 def test_run_goes_on_after_a_death_at_any_boundary(folder: Path, on_unknown: str, concurrency: int) -> None:
     """Wherever the process dies, the same command ends as promised."""
@@ -115,12 +122,12 @@ def test_run_goes_on_after_a_death_at_any_boundary(folder: Path, on_unknown: str
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize("on_unknown", ["resend", "hold"])
-def test_run_goes_on_after_a_death_after_a_death(folder: Path, on_unknown: str, concurrency: int) -> None:
+def test_run_goes_on_after_a_death_after_a_death(folder: Path, on_unknown: str, concurrency: int, step: int) -> None:
     """The process that goes on may die as well, and the one after it: whatever was in doubt stays so until settled."""
     how: dict[str, Any] = {"on_unknown": on_unknown, "concurrency": concurrency}
     chance = random.Random(concurrency)
 
-    for number, first in enumerate(photographs(folder, vendor(), **how)[::8]):
+    for number, first in enumerate(photographs(folder, vendor(), **how)[:: 4 * step]):
         second_life = first.reborn(folder / f"{number}-2", CONTENTS).photographed()
         second_life.live(**how)
         second = chance.choice(second_life.photos)
@@ -132,24 +139,24 @@ def test_run_goes_on_after_a_death_after_a_death(folder: Path, on_unknown: str, 
             assert_promise(process, process.live(**how), on_unknown)
 
 
-def test_run_goes_on_after_a_death_while_it_was_ending(folder: Path) -> None:
+def test_run_goes_on_after_a_death_while_it_was_ending(folder: Path, step: int) -> None:
     """A run that the API refuses midway ends early; if it dies meanwhile, nothing is different."""
     world = vendor()
     world.faults[sid(7)] = [Fault.FORBIDDEN]
     photos = photographs(folder, world, concurrency=2)
 
     assert {"before save_counts", "after save_counts"} <= labels_of(photos)
-    for number, photo in enumerate(photos):
+    for number, photo in enumerate(photos[::step]):
         with naming(photo):
             process = photo.reborn(folder / str(number), CONTENTS)
             assert_promise(process, process.live_on(concurrency=2), "resend")
 
 
-def test_stop_at_any_boundary_leaves_nothing_in_doubt(folder: Path) -> None:
+def test_stop_at_any_boundary_leaves_nothing_in_doubt(folder: Path, step: int) -> None:
     """A signal lets everything in flight finish: nothing is sent again, and hold has nothing to hold back."""
     faults = {sid(3): [Fault.UNREACHED], sid(4): [Fault.ITEM_THROTTLED], sid(7): [Fault.THROTTLED]}
     standings = {sid(2): Standing.MEMBER, sid(8): Standing.POISON}
-    for look in count(1):
+    for look in count(1, step):
         process = Process(folder / str(look), SHORT, Vendor(standings, faults)).stopped_at(look)
         with suppress(IncompleteError):  # before it has begun
             process.live(on_unknown="hold", concurrency=2)
@@ -164,9 +171,9 @@ def test_stop_at_any_boundary_leaves_nothing_in_doubt(folder: Path) -> None:
     assert look > 50
 
 
-def test_contact_that_may_be_added_is_not_sent_once_the_run_is_told_to_hold(folder: Path) -> None:
+def test_contact_that_may_be_added_is_not_sent_once_the_run_is_told_to_hold(folder: Path, step: int) -> None:
     """A run begun under resend, and gone on with under hold, sends nothing that may have been processed."""
-    for number, photo in enumerate(photographs(folder, vendor(), concurrency=1)):
+    for number, photo in enumerate(photographs(folder, vendor(), concurrency=1)[::step]):
         process = photo.reborn(folder / str(number), CONTENTS)
         processed = +process.vendor.processed
         process.books.most_resent = 0
