@@ -19,7 +19,7 @@ from importer.state import DoneBatch, Identity
 REPORT = "report.jsonl"
 SUMMARY = "summary.json"
 STATE = "state.db"
-_LOCK = "lock"
+LOCK = "lock"
 _LOCK_TRIES = 10
 _LOCK_PAUSE_SECONDS = 0.02
 _CHUNK_BYTES = 1024 * 1024
@@ -42,8 +42,8 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         """Make the directory, if it is not there. Raises RunDirectoryError where another process holds it."""
         try:
-            _make(directory)
-            self._file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_directory(directory)
+            self._file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise disk_error(error, directory) from error
         # More than once: whoever looks whether the run is running holds the lock for a moment.
@@ -70,7 +70,7 @@ class DirectoryLock:
 def is_running(directory: Path) -> bool:
     """Whether a process is at work on the run."""
     try:
-        file = os.open(directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -153,7 +153,7 @@ def changed_row(report: Path, batch: Batch, done: DoneBatch) -> int:
     return next(differing, min(batch.last_row, done.last_row) + 1)
 
 
-def _make(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
     """Make the directory, and let its name survive a loss of power, so that what is in it does."""
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
