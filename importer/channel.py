@@ -73,6 +73,8 @@ class Channel:
         self._observe = observe
         self._clock = clock or asyncio.get_running_loop().time
         self._wall_clock = wall_clock
+        self._tally.starts = quota.starts
+        self._tally.per_minute = quota.per_minute
         self._log = structlog.get_logger()
 
     async def request(self, batch: Batch, sids: Sequence[str]) -> tuple[int, int, Answer]:
@@ -101,6 +103,7 @@ class Channel:
             self._quota.told(start, answer.limits, was_let_through=not isinstance(answer, Throttled))
             if not isinstance(answer, Throttled):
                 self._quota.answered(start)
+                self._tally.per_minute = self._quota.per_minute
                 return intent, carried, answer
             self._tally.throttled += 1
             self._pause(start, answer)
@@ -161,6 +164,7 @@ class Channel:
     def _pause(self, start: Start, answer: Throttled) -> None:
         asked = answer.retry_after_seconds
         seconds = self._quota.throttled(start, lambda pauses: self._policy.throttle_wait_seconds(asked, pauses))
+        self._tally.per_minute = self._quota.per_minute
         if seconds is None:
             return
         self._tally.waits[Wait.THROTTLED] = self._quota.next_start

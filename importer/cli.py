@@ -5,27 +5,22 @@ Whatever a command needs beyond its options is imported when it runs, so that he
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
 import shlex
 import signal
 import sys
-import traceback
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from importer import __version__, options
-from importer.errors import ImporterError, IncompleteError, RunDirectoryError, SettingsError
+from importer.endings import drop_output, explain, is_debugging, open_standard_streams
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from pathlib import Path
 
-    from importer.shutdown import Shutdown
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+    from importer.logs import Masker
+    from importer.summary import Summary
 
 app = typer.Typer(
     name="importer",
@@ -50,6 +45,7 @@ def _importer(
     version: Annotated[  # acted upon by its callback
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    debug: options.Debug = False,  # looked for by `is_debugging`
 ) -> None:
     pass
 
@@ -66,26 +62,38 @@ def run(
     batch_size: options.BatchSize = None,
     on_unknown: options.OnUnknown = None,
     max_failures: options.MaxFailures = None,
+    unfinished: options.Unfinished = None,
     delimiter: options.Delimiter = None,
     encoding: options.Encoding = None,
     region: options.Region = None,
     base_url: options.BaseUrl = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_textfile: options.MetricsTextfile = None,
+    metrics_pushgateway: options.MetricsPushgateway = None,
 ) -> None:
     """Import the contacts of a CSV file into a list. The same command again resumes an incomplete run.
 
     The credentials come from EXOTEL_API_KEY, EXOTEL_API_TOKEN and EXOTEL_ACCOUNT_SID. Every setting can also be
     given in the configuration file, or in the environment as IMPORTER_<SECTION>__<FIELD>.
     """
+    import asyncio
+
+    from importer.configuration import check_list_sid, load_credentials, load_settings
+    from importer.directories import beside, is_complete, locate, recent_starts, today
+    from importer.earlier import look_back, run_all
+    from importer.exporting import exporting
     from importer.inputs import Input
+    from importer.job import Job, default_directory, job_of
     from importer.logs import Masker, configure_logs
+    from importer.memory import return_large_buffers
     from importer.model import Tally
-    from importer.progress import show_summary, showing
-    from importer.run import Job, default_directory, identify, open_source
+    from importer.overlap import Turn
+    from importer.progress import is_live, showing
     from importer.run import run as run_job
-    from importer.settings import load_credentials, load_settings
     from importer.shutdown import Shutdown
+    from importer.signals import signals_deferred, stop_before_the_run, stop_on_signals
 
     settings = load_settings(
         {
@@ -97,43 +105,57 @@ def run(
                 "requests_per_minute": requests_per_minute,
                 "on_unknown": on_unknown,
             },
-            "run": {"max_failures": max_failures},
+            "run": {"max_failures": max_failures, "unfinished": unfinished},
             "log": {"level": log_level, "format": log_format},
+            "metrics": {"port": metrics_port, "textfile": metrics_textfile, "pushgateway": metrics_pushgateway},
         },
         config,
     )
-    _check_list_sid(list_sid)
+    check_list_sid(list_sid)
     credentials, account_sid = load_credentials(settings)
     masker = Masker(credentials.api_key.get_secret_value(), credentials.api_token.get_secret_value())
-    beside_display = sys.stderr.isatty() and log_level is None
-    configure_logs("warning" if beside_display else settings.log.level, settings.log.format, masker)
-    _stop_before_the_run()
-    with closing(Input(input_)) as source:
-        batches = open_source(source, settings.input, settings.delivery.batch_size)
-        job = Job(
-            source=batches,
-            identity=identify(source, batches, list_sid, settings),
-            directory=run_dir or default_directory(source, list_sid, settings),
-            settings=settings,
-            account_sid=account_sid,
-            credentials=credentials,
-        )
+    beside_display = is_live() and "level" not in settings.log.model_fields_set
+    log_level = "debug" if is_debugging() else "warning" if beside_display else settings.log.level
+    configure_logs(log_level, settings.log.format, masker)
+    stop_before_the_run()
+    return_large_buffers()
+    with exporting(settings.metrics) as export, closing(Input(input_)) as source:
+        with signals_deferred():
+            place = (
+                locate(run_dir, source, list_sid, today())
+                if run_dir
+                else beside(default_directory(source, list_sid, settings))
+            )
+            earlier = look_back(place, list_sid, finish=settings.run.unfinished == "finish")
+        job = job_of(source, list_sid, settings, account_sid, credentials, place.directory)
+        heard: list[str] = []
 
-        async def main() -> int:
+        def hear(sentence: str) -> None:
+            heard.append(sentence)
+            _complain(sentence)
+
+        async def run_one(job: Job) -> int:
+            if not is_complete(job.directory):  # else it sends nothing
+                turn.take(job.directory)
+            starts = recent_starts(place, job.directory, settings) if settings.run.overlap == "refuse" else ()
             tally, shutdown = Tally(), Shutdown(settings.run.shutdown_grace_seconds)
-            _stop_on_signals(shutdown)
-            async with showing(tally, f"{source.name} → list {list_sid}"):
-                ended = await run_job(job, tally, shutdown)
+            stop_on_signals(shutdown, hear)
+            async with showing(tally, job, shutdown):
+                ended = await run_job(
+                    job, tally, shutdown, watch=export.of(job.directory, tally), earlier_starts=starts
+                )
             with suppress(OSError):  # whether or not anybody reads it, the exit code tells how the run ended
                 if ended.was_complete:
                     typer.echo(f"importer: {job.directory}: already complete; nothing was sent.", err=True)
-                show_summary(ended.summary, job.directory)
-                if ended.summary.error:
-                    _complain(masker.text(ended.summary.error))
+                _conclude(ended.summary, job.directory, masker)
             return int(ended.summary.exit_code or 0)
 
-        exit_code = asyncio.run(main())
-    raise typer.Exit(exit_code)
+        async def main() -> int:
+            stop_on_signals(Shutdown(0), hear)  # also while no run is under way yet
+            return await run_all(earlier, job, run_one, lambda: bool(heard))
+
+        with Turn(place.home, settings.api.url, account_sid, settings.run.overlap) as turn:
+            raise typer.Exit(export.ended(asyncio.run(main())))
 
 
 @app.command()
@@ -148,14 +170,11 @@ def check(
     encoding: options.Encoding = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read everything and send nothing: rows, invalid rows, batches, time at the quota."""
-    import msgspec
-
+    """Read everything, send nothing: rows, batches, time at the quota."""
     from importer.check import check as check_source
+    from importer.configuration import check_list_sid, load_settings
     from importer.inputs import Input
-    from importer.progress import show_finding
-    from importer.run import open_source
-    from importer.settings import load_settings
+    from importer.job import open_source
 
     settings = load_settings(
         {
@@ -165,34 +184,44 @@ def check(
         config,
     )
     if list_sid is not None:
-        _check_list_sid(list_sid)
+        check_list_sid(list_sid)
     with closing(Input(input_)) as opened:
         source = open_source(opened, settings.input, settings.delivery.batch_size)
         finding = check_source(source, settings.delivery.requests_per_minute)
     if as_json:
+        import msgspec
+
         typer.echo(msgspec.json.encode(finding))
     else:
+        from importer.tables import show_finding
+
         show_finding(finding, source.column, source.delimiter)
 
 
 @app.command()
-def status(run_dir: options.RunDirectory, as_json: options.Json = False) -> None:
+def status(run_dir: options.RunDirectory, as_json: options.Json = False, html: options.Html = None) -> None:
     """Tell what became of a run so far."""
-    import msgspec
-
-    from importer.progress import show_status
     from importer.status import status_of
 
+    if html is not None:
+        _write_page(run_dir, html)
+        if not as_json:
+            return
     found = status_of(run_dir)
     if as_json:
+        import msgspec
+
         typer.echo(msgspec.json.encode({"running": found.running, **msgspec.structs.asdict(found.summary)}))
     else:
+        from importer.tables import show_status
+
         show_status(found, run_dir)
 
 
 @app.command()
 def verify(run_dir: options.RunDirectory, input_: options.RecordedInput = None) -> None:
     """Prove a run: input against report, row by row, and every count. Exits 0 if all of it holds, 1 if not."""
+    from importer.errors import RunDirectoryError
     from importer.past import open_past
     from importer.recovery import REPORT
     from importer.verify import unreadable
@@ -208,34 +237,67 @@ def verify(run_dir: options.RunDirectory, input_: options.RecordedInput = None) 
     for violation in found.violations:
         typer.echo(violation)
     if found.violations:
-        _complain(f"{run_dir}: the report is not to be believed ({len(found.violations)} violations shown).")
+        _complain(
+            f"{run_dir}: the run is not complete, so nothing is proven yet; what it has reported so far agrees."
+            if found.is_incomplete_only
+            else f"{run_dir}: the report is not to be believed ({len(found.violations)} of its faults shown)."
+        )
         raise typer.Exit(1)
     typer.echo(f"{found.rows:,} rows of the input, each in the report exactly once; all counts agree.")
 
 
 @app.command()
 def failed(run_dir: options.RunDirectory, input_: options.RecordedInput = None, output: options.Output = None) -> None:
-    """Write the rows that are not in the list, as CSV: as they stand in the input, with what became of them.
+    """Write the rows that are not in the list, to be imported again.
 
-    What it writes can be imported again.
+    They are written as CSV, as they stand in the input, with what became of them in further columns.
     """
     from importer.failed import write_failed
 
     rows = write_failed(run_dir, input_, output)
-    typer.echo(f"{rows:,} rows are not, or may not be, in the list.", err=True)
+    where = f"; they are in {output}, to be mended and imported" if rows and output else ""
+    typer.echo(f"{rows:,} rows are not, or may not be, in the list{where}.", err=True)
+
+
+@app.command()
+def prune(
+    older_than: options.OlderThan,
+    directory: options.RunsDirectory = None,
+    incomplete: options.WithIncomplete = False,
+    dry_run: options.DryRun = False,
+    config: options.Config = None,
+) -> None:
+    """Remove the directories of complete runs that ended long ago."""
+    import time
+
+    from importer.configuration import load_settings
+    from importer.prune import parse_age
+    from importer.prune import prune as prune_runs
+
+    folder = directory or load_settings({}, config).run.directory
+    age_seconds = parse_age(older_than)
+    is_any = False
+    for line in prune_runs(folder, age_seconds=age_seconds, incomplete=incomplete, dry_run=dry_run, now=time.time()):
+        typer.echo(line)
+        is_any = True
+    if not is_any:
+        typer.echo(f"{folder}: no run that ended longer than {older_than} ago.", err=True)
 
 
 @app.command()
 def sandbox(port: options.Port = 8080, scenario: options.Scenario = None) -> None:
-    """Serve a stand-in of the API on loopback, to try things out without an account."""
+    """Serve a stand-in of the API on loopback, to try things out.
+
+    It needs no account, and sends nothing anywhere.
+    """
+    import asyncio
+
+    from importer.errors import SettingsError
     from importer.sandbox import Sandbox, SandboxError, Scenario
+    from importer.signals import wait_for_a_signal
 
     async def main() -> None:
         served = Scenario.load(scenario) if scenario else Scenario()
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in _STOPPING:
-            loop.add_signal_handler(number, stopped.set)
         async with Sandbox(served).serve(port=port) as url:
             typer.echo(url)
             typer.echo(
@@ -246,7 +308,7 @@ def sandbox(port: options.Port = 8080, scenario: options.Scenario = None) -> Non
                 f"What truly happened: {url}/_ledger",
                 err=True,
             )
-            await stopped.wait()
+            await wait_for_a_signal()
 
     try:
         asyncio.run(main())
@@ -256,67 +318,60 @@ def sandbox(port: options.Port = 8080, scenario: options.Scenario = None) -> Non
 
 @app.command()
 def demo(directory: options.DemoDirectory = None) -> None:
-    """See it work: make a CSV file, import it into a sandbox, and check the report against what truly happened."""
+    """See it work, on this machine alone.
+
+    Makes a CSV file, imports it into a sandbox, and checks the report against what truly happened.
+    """
+    import asyncio
+    from functools import partial
+
     from importer.demo import run_demo
+    from importer.signals import stop_on_signals
 
-    raise typer.Exit(asyncio.run(run_demo(directory, typer.echo, _stop_on_signals)))
-
-
-def _check_list_sid(list_sid: str) -> None:
-    if not re.fullmatch(r"[\w.-]+", list_sid):
-        raise SettingsError(f"--list: '{list_sid}' is no list sid; it looks like 4d61c2a0b5f14f0a9a9b2e0d3c5e7f81.")
+    on_start = partial(stop_on_signals, say=_complain)
+    raise typer.Exit(asyncio.run(run_demo(directory, typer.echo, on_start)))
 
 
-def _stop_before_the_run() -> None:
-    """Until there is a run to end, any signal ends the command: its input may be silent for long."""
+def _conclude(summary: Summary, directory: Path, masker: Masker) -> None:
+    """Show how a run ended, why, and what to do next."""
+    from importer.tables import show_next_step, show_summary
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise _stopped_by(signal.Signals(number))
-
-    for number in _STOPPING:
-        signal.signal(number, stop)
-
-
-def _stop_on_signals(shutdown: Shutdown) -> None:
-    """First signal: finish what is in flight. Second: leave at once; the journal has all that is done."""
-    loop = asyncio.get_running_loop()
-    heard: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        if heard:
-            os._exit(128 + number)
-        heard.append(number)
-        _complain(f"{number.name}: no further request; waiting for what is in flight. Once more leaves at once.")
-        shutdown.request(_stopped_by(number))
-
-    for number in _STOPPING:
-        loop.add_signal_handler(number, stop, number)
+    show_summary(summary, directory)
+    if summary.error:
+        typer.echo(err=True)
+        _complain(masker.text(summary.error))
+    show_next_step(summary, directory, shlex.join(["importer", *sys.argv[1:]]))
 
 
-def _stopped_by(number: signal.Signals) -> IncompleteError:
-    resume = shlex.join(["importer", *sys.argv[1:]])
-    return IncompleteError(f"Stopped by {number.name}; nothing is lost. Go on with: {resume}")
+def _write_page(run_dir: Path, html: Path) -> None:
+    from importer.errors import SettingsError
+
+    try:
+        from importer.page.page import write_page
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--html needs {error.name}, which comes with the extra [html] of this package: pip install jinja2 pygal"
+        ) from None
+    write_page(run_dir, html)
+    typer.echo(html, err=True)
 
 
 def _complain(sentence: str) -> None:
-    typer.echo(f"importer: {sentence}", err=True)
+    with suppress(OSError):  # nobody is left to tell
+        typer.echo(f"importer: {sentence}", err=True)
 
 
 def main() -> None:
     """Run the command line, and exit."""
+    # As the first process of a container, a program that says nothing about SIGTERM would never hear it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    open_standard_streams()
     try:
         app()
-    except ImporterError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # whoever read it has gone; nobody is left to tell
         sys.exit(141)
-    except Exception:
-        # A defect of ours. Exit code 1 would say that the run finished; whatever is done is in the journal.
-        traceback.print_exc()
-        _complain("that was a defect; nothing is lost. The same command resumes, and the lines above tell where.")
-        sys.exit(IncompleteError.exit_code)
+    except Exception as error:
+        sys.exit(explain(error, _complain))

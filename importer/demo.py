@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import shlex
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -12,14 +13,16 @@ import msgspec
 from pydantic import SecretStr
 
 from importer.inputs import Input
+from importer.job import job_of
 from importer.logs import Masker, configure_logs
 from importer.model import ContactResult, Outcome, Tally
-from importer.progress import show_summary, showing
+from importer.progress import showing
 from importer.recovery import REPORT
-from importer.run import Job, identify, open_source, run
+from importer.run import run
 from importer.sandbox import Sandbox, Scenario, digest_of
 from importer.settings import ApiSettings, Credentials, DeliverySettings, RetrySettings, Settings
 from importer.shutdown import Shutdown
+from importer.tables import show_summary
 
 ROWS = 60_000
 _SCENARIO = """
@@ -47,7 +50,7 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
     on_start(shutdown)
     configure_logs("warning", "auto", Masker())
     async with sandbox.serve() as url:
-        echo(f"Importing it into a sandbox at {url}, which has a bad day: an outage, a lost answer, odd answers …")
+        echo(f"Importing it into a sandbox at {url}, which has a bad day …")
         settings = Settings(
             api=ApiSettings(base_url=url),
             delivery=DeliverySettings(requests_per_minute=140),
@@ -55,16 +58,9 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
         )
         list_sid = scenario.lists[0]
         source = Input(str(contacts))
-        batches = open_source(source, settings.input, settings.delivery.batch_size)
-        job = Job(
-            source=batches,
-            identity=identify(source, batches, list_sid, settings),
-            directory=folder / "run",
-            settings=settings,
-            account_sid=scenario.account_sid,
-            credentials=Credentials(api_key=SecretStr(scenario.api_key), api_token=SecretStr(scenario.api_token)),
-        )
-        async with showing(tally, "importer demo"):
+        credentials = Credentials(api_key=SecretStr(scenario.api_key), api_token=SecretStr(scenario.api_token))
+        job = job_of(source, list_sid, settings, scenario.account_sid, credentials, folder / "run")
+        async with showing(tally, job, shutdown):
             summary = (await run(job, tally, shutdown)).summary
     show_summary(summary, job.directory)
     if summary.error:
@@ -74,12 +70,14 @@ async def run_demo(directory: Path | None, echo: Callable[[str], None], on_start
     for difference in differences:
         echo(f"DIFFERENCE: {difference}")
     if not differences:
-        echo("\nThe report agrees with the sandbox's own ledger, contact by contact: nothing lost, nothing made up.")
+        echo("\nThe report agrees with the sandbox's own ledger, contact by contact:")
+        echo("nothing lost, nothing made up.")
     echo(f"The files are in {folder}: contacts.csv and the run's own directory, run.\n")
-    echo(f"Next: prove it again           importer verify {job.directory}")
-    echo(f"      what did not get in      importer failed {job.directory}")
-    echo("      look at your own file    importer check FILE --column NAME")
-    echo("      play with the API        importer sandbox --scenario rough-night")
+    run_dir = shlex.quote(str(job.directory))
+    echo(f"Next: prove it again         importer verify {run_dir}")
+    echo(f"      what did not get in    importer failed {run_dir}")
+    echo("      look at your own file  importer check FILE --column NAME")
+    echo("      play with the API      importer sandbox --scenario rough-night")
     return 1 if differences else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from importer.model import ExitCode
@@ -47,9 +48,13 @@ class IncompleteError(ImporterError):
     exit_code = ExitCode.INCOMPLETE
 
 
+_OF_A_PATH = {errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+
+
 def disk_error(error: OSError, path: Path) -> IncompleteError:
     """Say that the disk refused."""
+    other_path = ", or choose another path" if error.errno in _OF_A_PATH else ""
     return IncompleteError(
-        f"{error.filename or path}: {error.strerror or error}. Make room or mend its permissions, then run the same "
-        "command again."
+        f"{error.filename or path}: {error.strerror or error}. Make room or mend its permissions{other_path}, then run "
+        "the same command again."
     )

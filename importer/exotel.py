@@ -24,7 +24,6 @@ from importer.rate import RateLimits
 _EARLIEST_EPOCH = 10**9
 _LONGEST_RESET_SECONDS = 120
 _MOST_DIGITS = 12
-REGIONS = {"mumbai": "https://api.in.exotel.com", "singapore": "https://api.exotel.com"}
 
 
 class Api(Protocol):
@@ -177,5 +176,5 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
 
 
 def _describe(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = str(error).replace(" ssl:default", "") or type(error).__name__  # which aiohttp says of http too
     return text[:300]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,12 +60,17 @@ class _Stderr:
             sys.stderr.flush()
 
 
+def _shows_colours() -> bool:
+    is_dumb = os.environ.get("TERM", "dumb") in {"dumb", "unknown", ""}
+    return sys.stderr.isatty() and not is_dumb and not os.environ.get("NO_COLOR")
+
+
 def configure_logs(level: str, form: Literal["auto", "console", "json"], masker: Masker) -> None:
     """Set up structlog for the process. `auto` is for people on a terminal, and for machines elsewhere."""
     for_people = form == "console" or (form == "auto" and sys.stderr.isatty())
     without_locals = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     finish: Sequence[Processor] = (
-        (structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),)
+        (structlog.dev.ConsoleRenderer(colors=_shows_colours(), exception_formatter=structlog.dev.plain_traceback),)
         if for_people
         else (structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer(default=str))
     )
@@ -81,3 +87,16 @@ def configure_logs(level: str, form: Literal["auto", "console", "json"], masker:
         logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]  # write and flush are all it uses
         cache_logger_on_first_use=False,
     )
+
+
+def configure_library_logs() -> None:
+    """Hand events to `logging`, as a library's, unless the program has configured structlog by itself."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=lambda *_: logging.getLogger("importer"),
+        )

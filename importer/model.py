@@ -121,7 +121,7 @@ class Batch(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> bytes:
         """A fingerprint of all that the input has in these rows."""
-        digest = hashlib.blake2b(f"{self.number} {self.first_row} {self.last_row}\n".encode(), digest_size=16)
+        digest = hashlib.sha256(f"{self.number} {self.first_row} {self.last_row}\n".encode())
         digest.update("\n".join(self.sids).encode("utf-8", "surrogatepass"))
         digest.update(msgspec.json.encode(self.unsent))
         return digest.digest()
@@ -178,6 +178,8 @@ class Tally(msgspec.Struct):
     requests: int = 0
     in_flight: int = 0
     waits: dict[Wait, float] = msgspec.field(default_factory=dict)  # until when, on the event loop's clock
+    per_minute: float | None = None  # requests allowed at present; None before the first may leave
+    starts: Sequence[float] = ()  # of requests, in the last minute at least, on the event loop's clock
     retries: int = 0
     throttled: int = 0  # answers 429
     anomalies: dict[Anomaly, int] = msgspec.field(default_factory=dict)

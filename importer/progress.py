@@ -1,57 +1,62 @@
-"""What a person sees of a run: a live display on a terminal, and a table at its end. rich lives here."""
+"""What a person learns of a run while it goes on: a live display on a terminal, a log line now and then elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import count, takewhile
+from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from importer.check import Finding
 from importer.model import Outcome, Tally, Wait
-from importer.recovery import REPORT
-from importer.status import Status
-from importer.summary import Summary
+from importer.screen import Display, View
+from importer.shutdown import Shutdown
+from importer.tables import duration
+from importer.total import Total
 
-_REFRESH_SECONDS = 0.25
-_LOG_SECONDS = 10.0
-_WAITS = {
-    Wait.OUTAGE: "the API does not answer: waiting to try one request",
-    Wait.THROTTLED: "the API answered 429: paused",
-    Wait.BACK_OFF: "waiting before a retry",
-    Wait.QUOTA: "waiting for the quota",
-}
-_COLOURS = {
-    Outcome.ADDED: "green",
-    Outcome.ALREADY_PRESENT: "green",
-    Outcome.DUPLICATE: "cyan",
-    Outcome.REJECTED: "red",
-    Outcome.INVALID: "yellow",
-    Outcome.FAILED: "red",
-    Outcome.UNKNOWN: "magenta",
-}
+if TYPE_CHECKING:
+    from importer.job import Job
+
+_REFRESH_SECONDS = 0.5
+_SECONDS_OF_A_LINE = 10
+_MINUTE = 60.0
+_LEAST_SECONDS = 5.0  # from which on one can speak of contacts a minute
+_SETTLED_SECONDS = 20.0
+_SLOW = 0.7
+_SAYS_WHEN_SECONDS = 10.0
+_NOT_SENT = frozenset({Outcome.INVALID, Outcome.DUPLICATE})
 
 
-class _Console(Console):
-    """A console that leaves it to others how the program ends when nobody reads it any more."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+def is_live() -> bool:
+    """Whether there is a terminal on which something can be shown in place."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
 
 
 @asynccontextmanager
-async def showing(tally: Tally, title: str) -> AsyncIterator[None]:
+async def showing(tally: Tally, job: Job, shutdown: Shutdown) -> AsyncIterator[None]:
     """Show the counts while they grow: live on a terminal, as a log line every ten seconds elsewhere."""
-    show = _show_live if sys.stderr.isatty() else _log_progress
-    task = asyncio.create_task(show(tally, title), name="progress")
+    total = Total(job.identity)
+    watch = Watch(
+        tally,
+        shutdown,
+        total,
+        began=asyncio.get_running_loop().time(),
+        batch_size=job.identity.batch_size,
+        about=View(
+            input="standard input" if job.identity.location == "-" else job.identity.location,
+            list_sid=job.identity.list_sid,
+            finds_rate=job.settings.delivery.requests_per_minute == "auto",
+        ),
+    )
+    show = _show_live(watch, total) if is_live() else _log_progress(watch)
+    task = asyncio.create_task(show, name="progress")
     try:
         yield
     finally:
@@ -60,116 +65,131 @@ async def showing(tally: Tally, title: str) -> AsyncIterator[None]:
             await task
 
 
-async def _show_live(tally: Tally, title: str) -> None:
-    began = asyncio.get_running_loop().time()
+class Watch:
+    """The counts of a run, looked at again and again: what they come to by the minute. The time is handed in."""
 
-    def picture() -> Group:
-        seconds = asyncio.get_running_loop().time() - began
-        rate = tally.rows / seconds * 60 if seconds else 0
-        counts = Text("  ").join(
-            Text(f"{outcome.value} {count:,}", style=_COLOURS[outcome])
-            for outcome, count in tally.outcomes.items()
-            if count
-        )
-        line = (
-            f"{tally.rows:,} rows · {rate:,.0f} a minute · {tally.requests:,} requests, {tally.in_flight} in flight"
-            f" · {int(seconds // 60)}:{int(seconds % 60):02}"
-        )
-        waiting = Text(_waiting(tally), style="yellow")
-        return Group(Text(title, style="bold"), Text(line), counts, waiting)
+    def __init__(
+        self, tally: Tally, shutdown: Shutdown, total: Total, *, about: View, batch_size: int, began: float
+    ) -> None:
+        """Look at these counts, which change meanwhile; `about` has what does not."""
+        self._tally = tally
+        self._shutdown = shutdown
+        self._total = total
+        self._about = about
+        self._batch_size = batch_size
+        self._began = began
+        self._seen: deque[tuple[float, int, int]] = deque()  # when, contacts, rows: of the last minute
+        self._held_up_at = float("-inf")  # when the API last had the run wait
 
-    with Live(picture(), console=_Console(stderr=True), auto_refresh=False, transient=True) as live:
-        while True:
-            await asyncio.sleep(_REFRESH_SECONDS)
-            live.update(picture(), refresh=True)
-
-
-async def _log_progress(tally: Tally, title: str) -> None:
-    log = structlog.get_logger()
-    while True:
-        await asyncio.sleep(_LOG_SECONDS)
-        log.info(
-            "progress",
-            run=title,
+    def look(self, now: float, wall: datetime) -> View:
+        """Say how the run stands."""
+        tally = self._tally
+        state, is_troubled = self._state(now, wall)
+        view = msgspec.structs.replace(self._about, elapsed=now - self._began, state=state, is_troubled=is_troubled)
+        if tally.per_minute is None:  # the counts of an earlier process may still be to come
+            return view
+        self._see(now)
+        total = self._total.rows
+        return msgspec.structs.replace(
+            view,
+            has_begun=True,
             rows=tally.rows,
-            requests=tally.requests,
+            total=total,
+            contacts_per_minute=self._contacts_per_minute(now),
+            starts=sum(1 for _ in takewhile(lambda at: at > now - _MINUTE, reversed(tally.starts))),
+            per_minute=tally.per_minute,
             in_flight=tally.in_flight,
-            waiting=_waiting(tally) or None,
+            requests=tally.requests,
+            outcomes=dict(tally.outcomes),
+            left=None
+            if total is None or Wait.OUTAGE in tally.waits
+            else self._seconds_left(total, tally.per_minute, now),
         )
 
+    def _see(self, now: float) -> None:
+        tally, seen = self._tally, self._seen
+        if any(tally.waits.get(wait, 0.0) > now for wait in (Wait.OUTAGE, Wait.THROTTLED)):
+            self._held_up_at = now
+        contacts = tally.rows - sum(tally.outcomes[outcome] for outcome in _NOT_SENT)
+        seen.append((now, contacts, tally.rows))
+        while len(seen) > 1 and seen[1][0] <= now - _MINUTE:
+            seen.popleft()
 
-def _waiting(tally: Tally) -> str:
-    """Say what the importer waits for right now, and until when; nothing where it does not wait."""
-    now = asyncio.get_running_loop().time()
-    wait = next((wait for wait in Wait if tally.waits.get(wait, 0.0) > now), None)
-    if wait is None:
-        return ""
-    seconds = tally.waits[wait] - now
-    until = (datetime.now(UTC).astimezone() + timedelta(seconds=seconds)).strftime("%H:%M:%S")
-    return f"{_WAITS[wait]}, until {until} ({duration(seconds)})"
+    def _contacts_per_minute(self, now: float) -> float | None:
+        at, contacts, _ = self._seen[0]
+        return (self._seen[-1][1] - contacts) / (now - at) * _MINUTE if now - at >= _LEAST_SECONDS else None
 
+    def _seconds_left(self, total: int, per_minute: float, now: float) -> float:
+        """Tell from the quota how long the rest takes; from what was seen only where the API is slower than that."""
+        tally = self._tally
+        rows_left = max(0, total - tally.rows)
+        rows_a_request = tally.rows / tally.batches if tally.batches else self._batch_size
+        rows_per_minute = per_minute * rows_a_request
+        begun = rows_a_request * tally.in_flight
+        at, _, rows = next((each for each in self._seen if each[0] > self._held_up_at), self._seen[-1])
+        if now - at >= _SETTLED_SECONDS:
+            seen_per_minute = (tally.rows - rows) / (now - at) * _MINUTE
+            if 0 < seen_per_minute < _SLOW * rows_per_minute:
+                rows_per_minute, begun = seen_per_minute, 0
+        paused = max(0.0, tally.waits.get(Wait.THROTTLED, now) - now)
+        return max(0.0, rows_left - begun) / rows_per_minute * _MINUTE + paused
 
-def show_summary(summary: Summary, directory: Path) -> None:
-    """Print the final table on standard error."""
-    _print_counts(summary, directory, _Console(stderr=True, highlight=False))
-
-
-def show_status(status: Status, directory: Path) -> None:
-    """Print what became of a run so far on standard output."""
-    console = _Console(highlight=False)
-    summary = status.summary
-    state = "complete" if summary.complete else "under way" if status.running else "incomplete"
-    console.print(f"{summary.input} → list {summary.list_sid}: {state}", soft_wrap=True, markup=False)
-    _print_counts(summary, directory, console)
-    if summary.error:
-        console.print(summary.error, soft_wrap=True, markup=False)
-
-
-def _print_counts(summary: Summary, directory: Path, console: Console) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column()
-    for outcome, count in summary.outcomes.items():
-        if count:
-            share = f"{count / summary.rows:.2%}" if summary.rows else ""
-            table.add_row(outcome.value, Text(f"{count:,}", style=_COLOURS[outcome]), share)
-    table.add_row("rows", f"{summary.rows:,}", "" if summary.complete else "so far: the run is not complete")
-    table.add_row("batches", f"{summary.batches:,}")
-    extra = [f"{summary.retries:,} retries"] * bool(summary.retries)
-    extra += [f"{summary.throttled:,} throttled"] * bool(summary.throttled)
-    table.add_row("requests", f"{summary.requests:,}", ", ".join(extra))
-    for kind, count in summary.anomalies.items():
-        table.add_row("anomaly", f"{count:,}", kind.value)
-    table.add_row("seconds", f"{summary.seconds:,.1f}")
-    if summary.resent_contacts:
-        table.add_row("resent", f"{summary.resent_contacts:,}", "contacts in flight when a process died")
-    console.print(table)
-    console.print(f"report   {directory / REPORT}", soft_wrap=True, markup=False)
-
-
-def show_finding(finding: Finding, column: str, delimiter: str) -> None:
-    """Print what `check` found on standard output."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column()
-    table.add_row("rows", f"{finding.rows:,}", f"sids in {column}, delimiter {delimiter!r}")
-    table.add_row("to send", f"{finding.to_send:,}")
-    table.add_row("duplicates", f"{finding.duplicates:,}", "of an earlier row of their batch: not sent")
-    for reason, count in finding.invalid.items():
-        table.add_row("invalid", Text(f"{count:,}", style="yellow"), reason.value)
-    table.add_row("batches", f"{finding.batches:,}")
-    table.add_row("requests", f"{finding.requests:,}", f"at least {duration(finding.seconds_at_quota)} at the quota")
-    console = _Console(highlight=False)
-    console.print(table)
-    for row, cell in finding.invalid_examples:
-        console.print(f"for example row {row:,}: {cell!r}" if cell else f"for example row {row:,}: empty", markup=False)
+    def _state(self, now: float, wall: datetime) -> tuple[str, bool]:
+        """Say what the run does or waits for right now, and whether that is trouble."""
+        tally = self._tally
+        in_flight = f"{tally.in_flight:,} {'request' if tally.in_flight == 1 else 'requests'} in flight"
+        if self._shutdown.cause is not None:
+            return (f"stopping: waiting for {in_flight}" if tally.in_flight else "stopping"), True
+        if tally.per_minute is None:
+            return "getting ready", False
+        wait = next((wait for wait in Wait if tally.waits.get(wait, 0.0) > now), None)
+        if wait is None:
+            if Wait.OUTAGE in tally.waits:
+                return "the API does not answer: trying it with one request", True
+            return (f"sending: {in_flight}" if tally.in_flight else "sending"), False
+        seconds = max(1.0, tally.waits[wait] - now)
+        when = f"in {duration(seconds)}"
+        if seconds >= _SAYS_WHEN_SECONDS:
+            when = f"at {(wall + timedelta(seconds=seconds)).strftime('%H:%M:%S')}, {when}"
+        match wait:
+            case Wait.OUTAGE:
+                return f"the API does not answer: next try {when}", True
+            case Wait.THROTTLED:
+                return f"the API said 429, too many requests: going on {when}", True
+            case Wait.BACK_OFF:
+                return f"waiting to try again: {when}", True
+            case Wait.QUOTA:
+                return f"waiting for the quota: next request {when}", False
 
 
-def duration(seconds: float) -> str:
-    """Say a time as people do: 45 s, 12 min 5 s, 3 h 10 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+async def _show_live(watch: Watch, total: Total) -> None:
+    stream, now = sys.stderr, asyncio.get_running_loop().time
+    display = Display(stream)
+    sys.stderr = display  # it has all that a stream has
+    try:
+        while True:
+            view = watch.look(now(), datetime.now(UTC).astimezone())
+            display.draw(view)
+            await asyncio.sleep(_REFRESH_SECONDS)
+            if view.has_begun:
+                total.start()  # only now: the first request comes first
+    finally:
+        sys.stderr = stream
+        total.stop()
+        display.erase()
+
+
+async def _log_progress(watch: Watch) -> None:
+    log = structlog.get_logger()
+    for second in count(1):
+        await asyncio.sleep(1)
+        view = watch.look(asyncio.get_running_loop().time(), datetime.now(UTC).astimezone())
+        if second % _SECONDS_OF_A_LINE == 0:
+            log.info(
+                "progress",
+                rows=view.rows,
+                contacts_per_minute=round(view.contacts_per_minute or 0),
+                requests=view.requests,
+                in_flight=view.in_flight,
+                state=view.state,
+            )

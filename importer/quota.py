@@ -44,6 +44,11 @@ class Pace:
         # A start that came late, by a timer or a busy sender, is made up for, but idle time is not saved.
         self._tolerance = max(self._interval, _CATCH_UP_SECONDS)
 
+    @property
+    def starts(self) -> Sequence[float]:
+        """The starts of the last minute, and perhaps older ones; it changes with every start."""
+        return self._starts
+
     def remember(self, starts: Sequence[float]) -> None:
         """Count starts of an earlier process, in the order of time, on this one's clock."""
         self._starts.extend(starts)
@@ -103,6 +108,11 @@ class Quota:
     def per_minute(self) -> float:
         """The rate at present."""
         return self._rate.per_minute
+
+    @property
+    def starts(self) -> Sequence[float]:
+        """When the requests of the last minute started, on the clock; it changes with every start."""
+        return self._pace.starts
 
     @property
     def next_start(self) -> float:

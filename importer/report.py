@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
@@ -118,9 +120,13 @@ class ReportFile:
     @classmethod
     async def open(cls, path: Path) -> ReportFile:
         """Open the file, or create it. Raises OSError."""
-        file = await aiofiles.open(path, "ab", buffering=0, opener=_private)
-        await sync_directory(path.parent)
-        return cls(path, file)
+        opening = asyncio.create_task(_open(path))
+        try:
+            return cls(path, await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                await (await opening).close()  # nobody else would
+            raise
 
     async def append(self, data: bytes) -> None:
         """Write at the end. Raises OSError, then with a torn end that the next process cuts off."""
@@ -138,6 +144,16 @@ class ReportFile:
     async def close(self) -> None:
         """Close the file."""
         await self._file.close()
+
+
+async def _open(path: Path) -> AsyncFileIO:
+    file = await aiofiles.open(path, "ab", buffering=0, opener=_private)
+    try:
+        await sync_directory(path.parent)
+    except OSError:
+        await file.close()
+        raise
+    return file
 
 
 async def sync_directory(directory: Path) -> None:

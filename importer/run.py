@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,7 +17,7 @@ from importer.errors import ImporterError, IncompleteError, OtherInputError, dis
 from importer.exotel import Exotel
 from importer.health import Health
 from importer.history import History
-from importer.inputs import Input
+from importer.job import Job
 from importer.journal import Journal
 from importer.logs import MASK, Masker
 from importer.model import Attempt, Tally
@@ -40,58 +38,10 @@ from importer.replay import Replay
 from importer.report import ReportFile
 from importer.retry import RetryPolicy
 from importer.sender import Sender
-from importer.settings import Credentials, InputSettings, Settings
 from importer.shutdown import Shutdown
-from importer.source import CsvSource
-from importer.state import Identity
 from importer.summary import Summary
 from importer.threads import Worker
 from importer.thresholds import Thresholds
-
-
-class Job(msgspec.Struct, frozen=True):
-    """What is to be run: an opened input, a list, and who we are."""
-
-    source: CsvSource
-    identity: Identity
-    directory: Path
-    settings: Settings
-    account_sid: str
-    credentials: Credentials
-
-
-def open_source(source: Input, section: InputSettings, batch_size: int) -> CsvSource:
-    """Read the input's header as the settings say. Raises InputError or SettingsError."""
-    return CsvSource(
-        source,
-        column=section.column,
-        delimiter=None if section.delimiter == "auto" else section.delimiter,
-        encoding=section.encoding,
-        sid_pattern=section.sid_pattern,
-        batch_size=batch_size,
-    )
-
-
-def identify(source: Input, batches: CsvSource, list_sid: str, settings: Settings) -> Identity:
-    """Say what a run of this input into this list is of."""
-    return Identity(
-        list_sid=list_sid,
-        location=source.location,
-        size_bytes=source.size_bytes,
-        sample=source.sample,
-        batch_size=settings.delivery.batch_size,
-        position=batches.position,
-        has_header=batches.header is not None,
-        delimiter=batches.delimiter,
-        encoding=settings.input.encoding,
-        sid_pattern=settings.input.sid_pattern,
-    )
-
-
-def default_directory(source: Input, list_sid: str, settings: Settings) -> Path:
-    """Give the directory of this input's run into this list: a new content or another list is another run."""
-    identity = f"{list_sid}\n{source.size_bytes}\n{source.sample}"
-    return settings.run.directory / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -107,11 +57,13 @@ async def run(
     shutdown: Shutdown,
     *,
     watch: Callable[[Attempt], None] = lambda _: None,
+    earlier_starts: Sequence[float] = (),
     wall_clock: Callable[[], float] = time.time,
 ) -> Ended:
     """Run the job to its end, and leave report, summary and journal in its directory.
 
-    `shutdown` ends it early; `watch` is told of every request that ended. Whatever the run comes to is in the summary:
+    `shutdown` ends it early; `watch` is told of every request that ended. `earlier_starts`, in seconds of the wall
+    clock, are those of other runs' requests: they count against the quota. Whatever the run comes to is in the summary:
     its exit code, and the error if it ended early. Raises ImporterError if it could not begin.
     """
     async with AsyncExitStack() as stack:
@@ -156,7 +108,7 @@ async def run(
         _log_begin(job, tally, is_new=past is None)
         api = await stack.enter_async_context(_connect(job))
         now = asyncio.get_running_loop().time()
-        starts = on_this_clock(history.recent_starts(), wall_now=wall_clock(), now=now)
+        starts = on_this_clock([*history.recent_starts(), *earlier_starts], wall_now=wall_clock(), now=now)
 
         def observe(attempt: Attempt) -> None:
             journal.observe(attempt)

@@ -91,7 +91,9 @@ class Sender:
 
         async def attempt() -> Decision:
             nonlocal remaining, put_off, charged, silent, began, failed_before
-            sids = [delivery.batch.sids[index] for index in remaining]
+            sids = delivery.batch.sids
+            if len(remaining) < len(sids):
+                sids = [sids[index] for index in remaining]
             intent, carried, answer = await self._channel.request(delivery.batch, sids)
             if carried < len(sids):
                 remaining, put_off = remaining[:carried], [*remaining[carried:], *put_off]
@@ -132,7 +134,7 @@ class Sender:
                 wait_seconds=round(wait_seconds, 1),
                 contacts=len(decision.again),
                 reason=str(decision.verdicts[decision.again[0]].reason),
-                detail=decision.detail,
+                **({"detail": decision.detail} if decision.detail else {}),
             )
 
         loop = attempts(

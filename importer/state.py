@@ -18,7 +18,7 @@ from importer.errors import ImporterError, IncompleteError, RunDirectoryError, d
 from importer.model import Outcome, Place
 
 APPLICATION_ID = 0x696D7074
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _CACHE_KIB = 256  # rather than SQLite's 2,000: rows are appended, and the memory must not grow with the run
 
 _SCHEMA = f"""

@@ -30,6 +30,7 @@ class Verification(msgspec.Struct, frozen=True):
 
     rows: int  # of the input that were looked at
     violations: list[str]  # the first ones; none: the report is to be believed
+    is_incomplete_only: bool = False  # no other violation than that the run is not complete
 
     @property
     def holds(self) -> bool:
@@ -46,7 +47,7 @@ def verify(directory: Path, source: Source, history: History) -> Verification:
     """Compare everything. Raises ImporterError where the run or the input cannot be read at all."""
     look = _Look(directory, source, history)
     violations = list(islice(look.violations(), MAX_SHOWN))
-    return Verification(look.rows, violations)
+    return Verification(look.rows, violations, len(violations) == 1 and history.exit_code is None)
 
 
 class _Look:

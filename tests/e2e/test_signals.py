@@ -283,3 +283,13 @@ def test_signal_to_a_complete_run(tmp_path: Path, contacts: Path) -> None:
     assert again.code == 0
     assert "already complete" in again.err
     assert summary_of(tmp_path / "run")["complete"] is True
+
+
+def test_sigterm_ends_any_command(tmp_path: Path) -> None:
+    """It is listened for from the start: nothing else ends the first process of a container."""
+    silent = tmp_path / "silent.csv"
+    os.mkfifo(silent)
+    with running("check", silent, cwd=tmp_path) as process, silent.open("wb"):  # opens once it is read
+        ended = stop(process)
+
+    assert ended.code == 128 + signal.SIGTERM

@@ -26,6 +26,7 @@ from importer.answers import Answer
 from importer.delivery import Known
 from importer.errors import IncompleteError
 from importer.inputs import Input
+from importer.job import job_of
 from importer.journal import Journal
 from importer.model import ExitCode, Tally
 from importer.past import open_past
@@ -330,15 +331,8 @@ async def run_job(directory: Path, contents: Contents, settings: Settings, shutd
     if not path.exists():
         contents.write(path)
     with closing(Input(str(path))) as source:
-        batches = run.open_source(source, settings.input, settings.delivery.batch_size)
-        job = run.Job(
-            source=batches,
-            identity=run.identify(source, batches, LIST, settings),
-            directory=directory,
-            settings=settings,
-            account_sid="sandbox",
-            credentials=Credentials(api_key=SecretStr("sandbox-key"), api_token=SecretStr("sandbox-token")),
-        )
+        credentials = Credentials(api_key=SecretStr("sandbox-key"), api_token=SecretStr("sandbox-token"))
+        job = job_of(source, LIST, settings, "sandbox", credentials, directory)
         ended = await run.run(job, Tally(), shutdown or Shutdown(settings.run.shutdown_grace_seconds))
         return ended.summary
 

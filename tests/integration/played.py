@@ -22,8 +22,9 @@ from pydantic import SecretStr
 
 from importer.errors import IncompleteError
 from importer.inputs import Input
+from importer.job import Job, identify, open_source
 from importer.model import Tally
-from importer.run import Job, identify, open_source, run
+from importer.run import run
 from importer.sandbox import DEFAULT_LIST, Sandbox, Scenario
 from importer.sandbox.ledger import Ledger
 from importer.settings import Credentials, Settings

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from importer.collector import Collector
 from importer.inputs import Input
+from importer.job import identify, open_source
 from importer.journal import Journal
 from importer.model import Batch, BatchResult, Outcome, Tally, Verdict
 from importer.recovery import REPORT, STATE, SUMMARY
 from importer.report import ReportFile
-from importer.run import identify, open_source
 from importer.settings import Settings
 from importer.shutdown import Shutdown
 from importer.state import DoneBatch, Identity

@@ -29,10 +29,11 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from importer.answers import Answer, Answered, Lost, NotSent, Refused, Throttled
-from importer.exotel import REGIONS, Exotel, encode_body, max_answer_bytes, read_limits, retry_after_seconds
+from importer.exotel import Exotel, encode_body, max_answer_bytes, read_limits, retry_after_seconds
 from importer.model import ApiError, Outcome, Reason
 from importer.rate import RateLimits
 from importer.reconcile import reconcile
+from importer.settings import REGIONS
 from tests.unit.fakes import LIST, encode, failure, sids_of, success
 from tests.virtual_time import in_virtual_time
 

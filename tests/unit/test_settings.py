@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from importer.configuration import load_credentials, load_settings
 from importer.errors import SettingsError
-from importer.settings import Credentials, Settings, load_credentials, load_settings
+from importer.settings import Credentials, Settings
 
 KEY, TOKEN, ACCOUNT = "a-made-up-key", "a-made-up-token", "account"
 
@@ -133,12 +134,12 @@ def test_url_is_that_of_the_region_or_the_one_given(given: dict[str, str], url: 
 
 
 def test_null_takes_a_setting_of_the_file_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`null` and an empty value in the environment stand for no value."""
+    """`null` in the environment stands for no value; an empty one is as good as no variable."""
     write("config.yaml", "api: {base_url: 'http://127.0.0.1:1'}")
-    for value in ["null", ""]:
+    for value, base_url in [("null", None), ("", "http://127.0.0.1:1")]:
         monkeypatch.setenv("IMPORTER_API__BASE_URL", value)
 
-        assert load_settings({}, None).api.base_url is None
+        assert base_url == load_settings({}, None).api.base_url
 
 
 def test_settings_are_frozen() -> None:
@@ -247,7 +248,7 @@ def test_a_directory_is_no_file() -> None:
         ("IMPORTER_API__BASE_URL__X", "1", "environment: unknown setting api.base_url__x; "),
         ("IMPORTER_DELIVERY__BATCH_SIZE", "x", "environment: delivery.batch_size must be a whole number, got 'x'."),
         ("IMPORTER_DELIVERY__REQUESTS_PER_MINUTE", "x", "environment: delivery.requests_per_minute must be a number"),
-        ("IMPORTER_INPUT__COLUMN", "", "environment: input.column must be a name, or a number from 1, got None."),
+        ("IMPORTER_INPUT__COLUMN", "null", "environment: input.column must be a name, or a number from 1, got None."),
     ],
 )
 def test_a_mistake_in_the_environment_is_named(

@@ -254,10 +254,13 @@ def test_moved_input_can_be_named(run: Path) -> None:
 
 
 def test_run_without_its_end_does_not_hold(tmp_path: Path) -> None:
-    """Though all that is there be true."""
+    """Though all that is there be true; and it is said whether that is all that is wrong."""
     run = finished_run(tmp_path, CELLS, is_complete=False)
 
-    assert any("The run is not complete: 12 rows" in violation for violation in verified(run).violations)
+    found, said = verified(run), "The run is not complete: 12 rows are reported so far."
+
+    assert said in found.violations
+    assert found.is_incomplete_only == (found.violations == [said])
 
 
 def test_complaints_are_few(tmp_path: Path) -> None:
