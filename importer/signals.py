@@ -54,8 +54,8 @@ def signals_deferred() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in heard:
-            signal.raise_signal(number)
+        for caught in heard:
+            signal.raise_signal(caught)
 
 
 async def wait_for_a_signal() -> None:
