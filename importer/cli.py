@@ -254,7 +254,11 @@ def failed(run_dir: options.RunDirectory, input_: options.RecordedInput = None, 
     """
     from importer.failed import write_failed
 
-    rows = write_failed(run_dir, input_, output)
+    try:
+        rows = write_failed(run_dir, input_, output)
+    except BrokenPipeError:  # or typer would make a 1 of it
+        drop_output()
+        raise typer.Exit(141) from None
     where = f"; they are in {output}, to be mended and imported" if rows and output else ""
     typer.echo(f"{rows:,} rows are not, or may not be, in the list{where}.", err=True)
 

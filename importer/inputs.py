@@ -45,8 +45,8 @@ class Input:
         """Open `location`, a path or `-` for standard input. Raises InputError."""
         self.location = location
         self._raw = _open(location)
-        status = os.fstat(self._raw.fileno())
-        self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self._opened = os.fstat(self._raw.fileno())
+        self.size_bytes = self._opened.st_size if stat.S_ISREG(self._opened.st_mode) else None
         try:
             # Standard input may be a file of which something was read before.
             self._begin = 0 if self.size_bytes is None else self._raw.tell()
@@ -82,11 +82,8 @@ class Input:
 
     def stream(self) -> io.BufferedReader:
         """Give the decompressed bytes from the beginning; more than once, side by side, if it is rewindable."""
-        raw: io.RawIOBase
-        if self.size_bytes is None:
-            raw = _Pipe(self._head, self._raw)
-        else:
-            raw = _File(self._raw, self._begin, self.size_bytes)
+        is_file = self.is_rewindable
+        raw: io.RawIOBase = _File(self._raw, self._begin, self._opened) if is_file else _Pipe(self._head, self._raw)
         for magic, decompress in _FORMATS.items():
             if re.match(magic, self._head, re.DOTALL):
                 raw = decompress(io.BufferedReader(raw, CHUNK_BYTES))
@@ -157,19 +154,21 @@ class _Pipe(io.RawIOBase):
 class _File(io.RawIOBase):
     """A file's bytes, with a position of its own, whoever else reads the file."""
 
-    def __init__(self, file: io.FileIO, begin: int, size_bytes: int) -> None:
+    def __init__(self, file: io.FileIO, begin: int, opened: os.stat_result) -> None:
         self._file = file
         self._position = begin
-        self._size_bytes = size_bytes
+        self._opened = opened  # what the file was when it was opened
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count = os.preadv(self._file.fileno(), [buffer], self._position)
-        if not count and self._position < self._size_bytes:
-            raise OSError(errno.EIO, "the file became shorter while it was read")
         self._position += count
+        if not count:
+            now = os.fstat(self._file.fileno())
+            if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
+                raise OSError(errno.EIO, "somebody changed the file while it was read")
         return count
 
 

@@ -43,7 +43,7 @@ async def run_import(
     *,
     settings: Settings | None = None,
     credentials: Credentials | None = None,
-    run_dir: Path | None = None,
+    run_dir: str | Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     progress_interval_seconds: float = 1.0,
     stop: asyncio.Event | None = None,
@@ -68,7 +68,7 @@ async def run_import(
     account_sid = check_credentials(credentials, settings)
     tally, shutdown = Tally(), Shutdown(settings.run.shutdown_grace_seconds)
     with closing(await asyncio.to_thread(Input, str(source))) as opened:
-        directory = run_dir or default_directory(opened, list_sid, settings)
+        directory = Path(run_dir) if run_dir else default_directory(opened, list_sid, settings)
         job = await asyncio.to_thread(job_of, opened, list_sid, settings, account_sid, credentials, directory)
         try:
             async with asyncio.TaskGroup() as beside:

@@ -17,6 +17,7 @@ import aiofiles.os
 import msgspec
 from aiofiles.threadpool.binary import AsyncFileIO
 
+from importer.errors import RunDirectoryError
 from importer.model import ApiError, BatchResult, ContactResult, Outcome
 
 _encoder = msgspec.json.Encoder()
@@ -112,17 +113,19 @@ class Appendable(Protocol):
 class ReportFile:
     """The report, opened to be appended to; written off the event loop, and past any buffer of ours."""
 
-    def __init__(self, path: Path, file: AsyncFileIO) -> None:
+    def __init__(self, path: Path, file: AsyncFileIO, size: int) -> None:
         """Use `open` instead."""
         self._path = path
         self._file = file
+        self._size = size
 
     @classmethod
     async def open(cls, path: Path) -> ReportFile:
         """Open the file, or create it. Raises OSError."""
         opening = asyncio.create_task(_open(path))
         try:
-            return cls(path, await asyncio.shield(opening))
+            file = await asyncio.shield(opening)
+            return cls(path, file, os.fstat(file.fileno()).st_size)
         except asyncio.CancelledError:
             with suppress(OSError):
                 await (await opening).close()  # nobody else would
@@ -136,10 +139,29 @@ class ReportFile:
             if not count:
                 raise OSError(0, "the disk takes no more", str(self._path))
             written += count
+        self._size += written
 
     async def sync(self) -> None:
-        """Let what was written survive a loss of power. Raises OSError."""
-        await _fsync(self._file.fileno())
+        """Let what was written survive a loss of power.
+
+        Raises OSError, or RunDirectoryError where somebody else had a hand in the file: what is written from then on
+        might stand nowhere.
+        """
+        await asyncio.to_thread(self._sync)
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        ours = os.fstat(self._file.fileno())
+        try:
+            theirs = self._path.stat()
+        except FileNotFoundError:
+            theirs = None
+        if theirs is None or not os.path.samestat(ours, theirs) or ours.st_size != self._size:
+            raise RunDirectoryError(
+                f"{self._path}: was removed, replaced or changed while the run was writing it. Restore it as it "
+                "was, or start anew in another directory with --run-dir; contacts that are in the list are then told "
+                "already_present."
+            )
 
     async def close(self) -> None:
         """Close the file."""

@@ -130,7 +130,8 @@ def explain_refusal(refusal: Refused, list_sid: str) -> str:
     """Say for people what a refusal of the whole run means, and what to check."""
     status = refusal.status
     advice = {
-        401: "check EXOTEL_API_KEY and EXOTEL_API_TOKEN, and api.region: a wrong region looks like this too",
+        401: "check EXOTEL_API_KEY, EXOTEL_API_TOKEN and EXOTEL_ACCOUNT_SID, and api.region: a wrong region looks like "
+        "this too",
         402: "the account has no credit or no such service; check it in the Exotel dashboard",
         403: "check api.account_sid and --list, and that the account allows this machine's IP address",
         404: f"check that the list {list_sid} exists in this account, and api.account_sid",

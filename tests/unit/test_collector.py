@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 import pytest
 
 from importer.collector import SUMMARY_INTERVAL_SECONDS, Collector
-from importer.errors import IncompleteError
+from importer.errors import IncompleteError, RunDirectoryError
 from importer.logs import MASK, Masker
 from importer.model import ApiError, Batch, BatchResult, ContactResult, ExitCode, Outcome, Reason, Tally, Verdict
 from importer.recovery import SUMMARY
+from importer.report import ReportFile
 from importer.shutdown import Shutdown
 from importer.state import DoneBatch
 from importer.thresholds import Thresholds
@@ -225,3 +228,26 @@ async def test_secrets_that_the_api_repeats_are_masked(rig: Rig) -> None:
     assert "the-api" not in shown
     assert shown.count(f"from {MASK} with {MASK}") == 2
     assert rig.disk.done[0].report_end == len(rig.disk.report)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        lambda path: Path(shutil.copy(path, path.with_suffix(".new"))).replace(path),
+        lambda path: os.truncate(path, 0),
+        lambda path: os.truncate(path, 100),
+    ],
+    ids=["removed", "replaced", "cut", "longer"],
+)
+async def test_a_report_that_somebody_touches_ends_the_run(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    """Lines that are written from then on might stand nowhere: no batch is done any more."""
+    path = tmp_path / "report.jsonl"
+    report = await ReportFile.open(path)
+    await report.append(b"1\n")
+    await report.sync()
+    harm(path)
+    await report.append(b"2\n")
+    with pytest.raises(RunDirectoryError, match="was removed, replaced or changed"):
+        await report.sync()
+    await report.close()

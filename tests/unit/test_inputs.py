@@ -321,5 +321,18 @@ def test_file_that_becomes_shorter_is_no_early_end(tmp_path: Path) -> None:
         stream = source.stream()
         stream.read(10_000)
         os.truncate(path, 200_000)
-        with pytest.raises(OSError, match="became shorter"):
+        with pytest.raises(OSError, match="changed the file"):
+            stream.read()
+
+
+@pytest.mark.parametrize("change", [lambda path: os.truncate(path, 20_000), lambda path: os.utime(path, ns=(0, 0))])
+def test_file_that_is_changed_while_it_is_read_is_no_end(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """A file that still grows, or is written to in place, is an error at its end: who knows what else changed."""
+    path = tmp_path / "contacts.csv"
+    path.write_bytes(b"contact_sid\n" * 1000)
+
+    with closing(Input(str(path))) as source:
+        stream = source.stream()
+        change(path)
+        with pytest.raises(OSError, match="changed the file"):
             stream.read()
