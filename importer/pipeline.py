@@ -31,8 +31,8 @@ class Pipeline:
         self._collector = collector
         self._shutdown = shutdown
         self._places = places
-        # Back-pressure: a slow disk stops the senders, slow senders stop the reader.
-        self._batches: asyncio.Queue[Task | None] = asyncio.Queue(places.count)
+        # Back-pressure: a slow disk stops the senders, slow senders stop the reader, who is quick: one ahead will do.
+        self._batches: asyncio.Queue[Task | None] = asyncio.Queue(1)
         self._results: asyncio.Queue[BatchResult | None] = asyncio.Queue(places.count)
         self._input_error: InputError | None = None
 
