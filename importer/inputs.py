@@ -163,13 +163,14 @@ class _File(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self._file.fileno(), [buffer], self._position)
-        self._position += count
-        if not count:
+        data = os.pread(self._file.fileno(), len(buffer), self._position)
+        self._position += len(data)
+        if not data:
             now = os.fstat(self._file.fileno())
             if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
                 raise OSError(errno.EIO, "somebody changed the file while it was read")
-        return count
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Decompressor(Protocol):
