@@ -92,7 +92,7 @@ def exporting(settings: MetricsSettings, *, wall_clock: Callable[[], float] = ti
 
 @contextmanager
 def _served(metrics: RunMetrics, address: str, port: int) -> Iterator[None]:
-    from importer.metrics import serving  # noqa: PLC0415  # as above
+    from importer.metrics_http import serving  # noqa: PLC0415  # as above
 
     with ExitStack() as stack:
         try:
@@ -190,15 +190,17 @@ def _rewritten(file: _TextFile, metrics: RunMetrics) -> Iterator[None]:
 
 def _push(metrics: RunMetrics, url: str, job: str) -> None:
     """Tell the gateway, which may be down, slow or ill: the run's end waits no longer than a moment for it."""
+    from importer.metrics_http import push  # noqa: PLC0415  # as above
+
     failures: list[str] = []
 
-    def push() -> None:
+    def attempt() -> None:
         try:
-            metrics.push(url, job, PUSH_TIMEOUT_SECONDS)
+            push(metrics, url, job, PUSH_TIMEOUT_SECONDS)
         except Exception as error:  # whatever it is: the run has ended as it has
             failures.append(str(error) or type(error).__name__)
 
-    thread = Thread(target=push, name="metrics push", daemon=True)
+    thread = Thread(target=attempt, name="metrics push", daemon=True)
     thread.start()
     thread.join(PUSH_TIMEOUT_SECONDS)
     if thread.is_alive():

@@ -25,7 +25,8 @@ from importer import exporting as module
 from importer.errors import ImporterError, IncompleteError, InputError, RefusedError, SettingsError, ThresholdError
 from importer.exporting import exporting
 from importer.journal import Journal
-from importer.metrics import FIRST_WORDS, MOST_CLIENTS
+from importer.metrics import FIRST_WORDS
+from importer.metrics_http import MOST_CLIENTS
 from importer.model import Attempt, ExitCode, Tally
 from importer.recovery import STATE
 from importer.settings import MetricsSettings, Settings
