@@ -78,14 +78,14 @@ class Collector:
     async def record(self, results: Sequence[BatchResult]) -> None:
         """Append the lines of some batches, and count them. Raises IncompleteError if the disk refuses."""
         done = []
-        try:
-            for result in results:  # one after the other: the memory holds the lines of a single batch
-                lines = encode(lines_of(result, self._mask))
+        for result in results:  # one after the other: the memory holds the lines of a single batch
+            lines = encode(lines_of(result, self._mask))
+            try:
                 await self._report.append(lines)
-                done.append(self._done(result, lines))
-            await self._report.sync()
-        except OSError as error:
-            raise disk_error(error, self._summary_path.parent) from error
+            except OSError as error:
+                raise disk_error(error, self._summary_path.parent) from error
+            done.append(self._done(result, lines))
+        await self._sync()
         self._tally.seconds = self._clock() - self._began
         # Only now: the journal must never claim lines that the disk may lose.
         await self._journal.finish(done, self._tally)
@@ -102,6 +102,7 @@ class Collector:
         """Commit how the run ended, and say so in the summary; `error` tells why it ended early, if it did."""
         self._tally.seconds = self._clock() - self._began
         if error is None:
+            await self._sync()  # once more: nobody had a hand in the report since
             await self._journal.complete(exit_code, self._tally)
         else:
             await self._journal.save_counts(self._tally)
@@ -123,6 +124,12 @@ class Collector:
         error = error and self._mask(error)
         self._tally.seconds = self._clock() - self._began
         return summarise(self._tally, complete=complete, exit_code=exit_code, error=error, **self._run)
+
+    async def _sync(self) -> None:
+        try:
+            await self._report.sync()
+        except OSError as error:
+            raise disk_error(error, self._summary_path.parent) from error
 
     def _done(self, result: BatchResult, lines: bytes) -> DoneBatch:
         start, self._end = self._end, self._end + len(lines)

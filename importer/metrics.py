@@ -1,7 +1,8 @@
 """What a run tells to monitoring systems: its metrics, their values, their text.
 
-prometheus_client lives here and in `metrics_http`. The counts are read from the tally at the moment at which somebody asks: they cannot disagree with the summary. Where
-and when they are told is decided in `exporting`. No label ever holds a sid, a path or a secret.
+prometheus_client lives here and in `metrics_http`. The counts are read from the tally at the moment at which somebody
+asks: they cannot disagree with the summary. Where and when they are told is decided in `exporting`. No label ever holds
+a sid, a path or a secret.
 """
 
 from __future__ import annotations

@@ -251,3 +251,13 @@ async def test_a_report_that_somebody_touches_ends_the_run(tmp_path: Path, harm:
     with pytest.raises(RunDirectoryError, match="was removed, replaced or changed"):
         await report.sync()
     await report.close()
+
+
+async def test_a_run_is_complete_only_if_its_report_is_whole(rig: Rig) -> None:
+    """Before that is said, the report is looked at once more."""
+    await rig.collector.record([all_added(one_row(1))])
+    rig.disk.refuses = "sync"
+    with pytest.raises(IncompleteError):
+        await rig.collector.finish(ExitCode.COMPLETE, None)
+
+    assert not any(deed.startswith("complete") for deed in rig.disk.deeds)
